@@ -1,0 +1,186 @@
+"""EgoDex (Apple, arXiv 2505.11709): 1080p 30 Hz headset video with recorded camera and hands.
+
+Layout: `{root}/[part*/]{task}/{n}.mp4` beside `{n}.hdf5`. The HDF5 holds one row a video frame of
+`transforms/<joint>` (N, 4, 4), all T_world_joint in metres in ARKit's world (y up) with the
+camera's axes as OpenCV's, `camera/intrinsic` (3, 3) in pixels, and the description as attributes.
+One file is one clip: the whole recording, named by its language description.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from ego_ops.camera import Camera, PosePath
+from ego_ops.clip import Clip, clip_id
+from ego_ops.corpora.skipped import Skipped
+from ego_ops.errors import AnnotationError, MissingFileError, UserError
+from ego_ops.recording import Hand, Recording
+
+VERSION = "1.0"
+FPS = 30.0
+"""Poses are stored one a video frame, without times; the video is 30 Hz throughout."""
+PART_OF_HAND = ("Finger", "Thumb", "Hand")
+
+
+def index(root: str) -> Iterator[Clip | Skipped]:
+    """Clips of every HDF5 file below `root`, in the order of their paths.
+
+    Raises:
+        UserError: `root` is no folder, or holds no HDF5 file.
+    """
+    if not Path(root).is_dir():
+        raise UserError(f"--root {root}: no such folder")
+    found = False
+    for path in _annotations(root):
+        found = True
+        yield _clip(Path(root).resolve(), path)
+    if not found:
+        raise UserError(
+            f"--root {root}: no EgoDex recordings here (looked for {{task}}/{{n}}.hdf5)"
+        )
+
+
+def recording(clip: Clip) -> Recording:
+    """Intrinsics, camera path and both hands of a clip.
+
+    Raises:
+        MissingFileError: the HDF5 file is not there or cannot be opened.
+        AnnotationError: a field is missing, empty or not finite.
+    """
+    with _open(clip.annotation) as file:
+        camera = _camera(file, clip.annotation)
+        transforms = file.get("transforms")
+        if transforms is None or "camera" not in transforms:
+            raise AnnotationError(f"{clip.annotation}: has no transforms/camera")
+        matrices = transforms["camera"][()]
+        times = np.arange(len(matrices)) / FPS
+        try:
+            path = PosePath.from_matrices(times, matrices)
+        except AnnotationError as error:
+            raise AnnotationError(f"{clip.annotation}: {error}") from None
+        hands = [_hand(transforms, side, times) for side in ("left", "right")]
+    return Recording(camera, path, tuple(hand for hand in hands if hand is not None))
+
+
+def _annotations(root: str) -> Iterator[Path]:
+    """HDF5 files in a stable order, holding one folder's names at a time."""
+    for folder, folders, names in os.walk(root):
+        folders.sort()
+        for name in sorted(names, key=lambda n: (len(n), n)):
+            if name.endswith(".hdf5") and not name.startswith("."):
+                yield Path(folder, name)
+
+
+def _clip(root: Path, path: Path) -> Clip | Skipped:
+    path = root / path.resolve().relative_to(root)
+    relative = path.relative_to(root)
+    video = relative.with_suffix(".mp4")
+    if not (root / video).exists():
+        return Skipped("no_video", str(relative), "the .mp4 beside it is missing")
+    try:
+        with _open(str(path)) as file:
+            attributes = {key: _plain(value) for key, value in file.attrs.items()}
+            frames = _frame_count(file)
+    except (AnnotationError, MissingFileError) as error:
+        return Skipped("bad_annotation", str(relative), str(error))
+    if frames < 2:
+        return Skipped("bad_annotation", str(relative), f"transforms/camera has {frames} poses")
+    narration = _description(attributes)
+    if not narration:
+        return Skipped("no_description", str(relative), "no language description in attributes")
+    # A recording keeps its name whichever folder of parts it was unpacked into.
+    uid = "/".join(relative.with_suffix("").parts[-2:])
+    end = frames / FPS
+    return Clip(
+        clip_id=clip_id("egodex", VERSION, uid, 0.0, end, uid),
+        corpus="egodex",
+        corpus_version=VERSION,
+        video_uid=uid,
+        root=str(root),
+        video_path=str(video),
+        annotation_path=str(relative),
+        t_start=0.0,
+        t_end=end,
+        narration=narration,
+        verb=_first(attributes.get("llm_verbs")),
+        object=_first(attributes.get("llm_objects")),
+    )
+
+
+def _open(path: str) -> h5py.File:
+    try:
+        return h5py.File(path, "r")
+    except FileNotFoundError as error:
+        raise MissingFileError(f"{path}: no such file") from error
+    except PermissionError as error:
+        raise MissingFileError(f"{path}: may not be read ({error.strerror})") from error
+    except OSError as error:
+        raise AnnotationError(f"{path}: not a readable HDF5 file ({error})") from error
+
+
+def _frame_count(file: h5py.File) -> int:
+    camera = file.get("transforms/camera")
+    if not isinstance(camera, h5py.Dataset):
+        raise AnnotationError("has no transforms/camera")
+    return int(camera.shape[0]) if camera.shape else 0
+
+
+def _camera(file: h5py.File, name: str) -> Camera:
+    """The intrinsics; EgoDex keeps the principal point in the middle of the picture."""
+    matrix = file.get("camera/intrinsic")
+    if not isinstance(matrix, h5py.Dataset) or matrix.shape != (3, 3):
+        raise AnnotationError(f"{name}: camera/intrinsic is not a 3 x 3 matrix")
+    k = matrix[()].astype(float)
+    if not np.isfinite(k).all() or k[0, 0] <= 0 or k[1, 1] <= 0:
+        raise AnnotationError(f"{name}: camera/intrinsic is not a valid matrix")
+    width, height = round(2 * k[0, 2]), round(2 * k[1, 2])
+    # Published with the picture's corner as origin; ours is the first pixel's centre.
+    return Camera(k[0, 0], k[1, 1], k[0, 2] - 0.5, k[1, 2] - 0.5, width, height)
+
+
+def _hand(transforms: h5py.Group, side: str, times: np.ndarray) -> Hand | None:
+    names = sorted(
+        name
+        for name in transforms
+        if name.startswith(side) and any(part in name for part in PART_OF_HAND)
+    )
+    rows = {name: transforms[name] for name in names if transforms[name].shape[0] == len(times)}
+    if not rows:
+        return None
+    joints = np.stack([data[()][:, :3, 3] for data in rows.values()], axis=1).astype(float)
+    # Thumb first: `Hand.tips` promises it.
+    tips = sorted(
+        (i for i, name in enumerate(rows) if name.endswith(("FingerTip", "ThumbTip"))),
+        key=lambda i: "Thumb" not in list(rows)[i],
+    )
+    return Hand(side, times, joints, tuple(tips))
+
+
+def _description(attributes: dict[str, Any]) -> str:
+    """The sentence that is true of this recording: of reversible tasks, one of two."""
+    second = str(attributes.get("which_llm_description", "1")) == "2"
+    keys = ("llm_description2", "llm_description") if second else ("llm_description",)
+    for key in (*keys, "description", "task"):
+        text = str(attributes.get(key) or "").strip()
+        if text and text != "None":
+            return text
+    return ""
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+
+
+def _first(values: Any) -> str:
+    """First of a list of words; EgoDex lists the manipulated object first."""
+    if isinstance(values, list | tuple):
+        values = values[0] if values else ""
+    return _plain(values) if isinstance(values, str | bytes) else ""
