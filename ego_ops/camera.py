@@ -132,7 +132,11 @@ class PosePath:
                 f"camera path covers {first:.2f} to {last:.2f} s, "
                 f"the clip needs {times.min():.2f} to {times.max():.2f} s"
             )
-        times = np.clip(times, first, last)
+        return self.held(times)
+
+    def held(self, times: Array) -> RigidTransform:
+        """Poses at `times` (T,), the first and the last pose held outside the path."""
+        times = np.clip(times, self.times[0], self.times[-1])
         where = self.poses.translation
         position = np.stack([np.interp(times, self.times, where[:, i]) for i in range(3)], -1)
         return RigidTransform.from_components(

@@ -1,0 +1,155 @@
+"""Perception without weights: corners, triangulation, and what moves rigidly near a hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import RigidTransform
+
+from ego_ops import corpora, extraction
+from ego_ops.clip import Clip
+from ego_ops.errors import AnnotationError, Rejection
+from ego_ops.extraction import Perceived
+from ego_ops.geometry.ego_motion import estimate_path
+from ego_ops.geometry.object_motion import first_frame, solve, world_points
+from ego_ops.geometry.triangulate import first_motion, triangulate
+from ego_ops.geometry.view import rms
+from ego_ops.jpeg import encode_jpegs
+from ego_ops.perception import DepthEstimator, Localizer, Segmenter, Tracker
+from ego_ops.perception.clock import estimate_offset
+from ego_ops.perception.depth import RecordedDepth, TriangulatedDepth
+from ego_ops.perception.localise import AnnotatedBoxes, NearHands
+from ego_ops.perception.retrack import Retracker
+from ego_ops.perception.scene import BACKGROUND, OBJECT, Scene
+from ego_ops.perception.segment import MovingGroup
+from ego_ops.perception.track_lk import LucasKanade
+from ego_ops.perception.tracks import Tracks
+from ego_ops.pipeline import Extraction
+from ego_ops.recording import Recording
+from ego_ops.video import Frames, decode_window
+
+FEWEST_FRAMES = 12
+"""Frames below which a clip is too short to see a thing lie, move and lie."""
+
+
+@dataclass(frozen=True)
+class GeometricPipeline:
+    """The pipeline behind `--perception geometric`: no weights, no download, CPU only."""
+
+    fps: float = 20.0
+    """Steps a second; videos of a lower rate keep their own."""
+    max_side: int = 960
+    """Pixels of the longer side that tracking works at."""
+    decoder: str = "pyav"
+    """`pyav` or `decord`."""
+    overview: Tracker = field(default_factory=lambda: LucasKanade(every=20, most=200, spacing=15))
+    """Tracks over the whole picture, for the background."""
+    closeup: Tracker = field(default_factory=LucasKanade)
+    """Tracks where the object may be."""
+    localizers: tuple[Localizer, ...] = (AnnotatedBoxes(), NearHands())
+    """The first that knows something of a clip says where the object may be."""
+    segmenter: Segmenter = field(default_factory=MovingGroup)
+    retracker: Retracker = field(default_factory=Retracker)
+
+    def perceive(self, clip: Clip) -> Perceived:
+        """Decode a clip and follow its manipulated object.
+
+        Raises:
+            ClipError: the clip's files cannot be used.
+            Rejection: there is nothing in it that can be followed.
+        """
+        cv2.setNumThreads(1)  # processes are parallel, one a core
+        recording = corpora.get(clip.corpus).recording(clip)
+        frames = decode_window(
+            clip.video, clip.t_start, clip.t_end,
+            fps=self.fps, max_side=self.max_side, backend=self.decoder,
+        )  # fmt: skip
+        scene = _scene(clip, frames, recording)
+        background = self.overview.track(scene.gray)
+        scene, path = _with_path(scene, background)
+        where = self._where(clip, scene)
+        tracks = Tracks.joined([background, self.closeup.track(scene.gray, where)])
+        tracks = tracks.select(tracks.visible.sum(0) >= 6)
+        depth = _depth_estimator(scene).depth(scene, path, tracks)
+        labels = self.segmenter.segment(scene, path, tracks, depth)
+        return self._perceived(frames, scene, path, tracks, depth, labels)
+
+    def solve(self, clip: Clip, perceived: Perceived) -> Extraction:
+        """The object's trajectory from its tracks.
+
+        Raises:
+            Rejection: the trajectory cannot be right, or nobody can vouch for it.
+        """
+        return extraction.extract(perceived)
+
+    def _where(self, clip: Clip, scene: Scene) -> NDArray[np.bool_] | None:
+        for localizer in self.localizers:
+            where = localizer.localise(clip, scene)
+            if where is not None:
+                return where
+        return None
+
+    def _perceived(
+        self,
+        frames: Frames,
+        scene: Scene,
+        path: RigidTransform,
+        tracks: Tracks,
+        depth: NDArray[np.float64],
+        labels: NDArray[np.int8],
+    ) -> Perceived:
+        """Keep what geometry needs, with the object's points sought once more in every frame."""
+        view = scene.view(tracks, path)
+        onset = first_motion(view)
+        points = world_points(view, depth, onset)
+        mine = labels == OBJECT
+        start = first_frame(onset[mine & np.isfinite(points).all(-1)])
+        objects, points = tracks.select(mine), points[mine]
+        for _ in range(2):
+            moved = solve(scene.view(objects, path), points, start)
+            objects = self.retracker.retrack(scene, path, moved, objects)
+            points = moved.points
+        still = np.flatnonzero(labels == BACKGROUND)[:200]
+        return Perceived(
+            steps=frames.times,
+            fps=frames.fps,
+            frames=encode_jpegs(frames.images),
+            camera=scene.recording.camera,
+            object=scene.view(objects, path),
+            points=points,
+            start=start,
+            background_rmse=float(np.median(rms(triangulate(view.select(still)).residual))),
+            clock_offset=scene.offset,
+        )
+
+
+def _scene(clip: Clip, frames: Frames, recording: Recording) -> Scene:
+    """The decoded frames, each once, with the camera scaled to them."""
+    pts, kept = np.unique(frames.pts, return_index=True)
+    if len(pts) < FEWEST_FRAMES:
+        raise Rejection("too_short", f"{len(pts)} frames, {FEWEST_FRAMES} are needed")
+    full = recording.camera
+    if (full.width, full.height) != frames.source_size:
+        raise AnnotationError(
+            f"{clip.video}: the video has {frames.source_size[0]} x {frames.source_size[1]} pixels, "
+            f"its intrinsics are for {full.width} x {full.height}"
+        )
+    height, width = frames.images.shape[1:3]
+    return Scene(frames.gray()[kept], pts, full.scaled(width, height), recording)
+
+
+def _with_path(scene: Scene, background: Tracks) -> tuple[Scene, RigidTransform]:
+    """T poses T_world_camera: recorded, on the video's clock, else from recorded depth."""
+    recorded = scene.recording.path
+    if recorded is not None:
+        scene = replace(scene, offset=estimate_offset(scene, background))
+        return scene, recorded.at(scene.clock)
+    depth = RecordedDepth().depth(scene, None, background)
+    return scene, estimate_path(scene.camera, background.xy, background.visible, depth, scene.times)
+
+
+def _depth_estimator(scene: Scene) -> DepthEstimator:
+    return TriangulatedDepth() if scene.recording.depth is None else RecordedDepth()
