@@ -43,7 +43,7 @@ def estimate_path(
             "lost_background",
             f"for {gap:.1f} s no {LEAST} background points agree on a camera pose",
         )
-    placed = np.isfinite(points).all(-1)
+    placed = np.isfinite(points[:, 0])
     still = np.arange(view.steps) == 0
     known = view.where(agreeing).select(placed)
     motion = refine(known, at_all_frames(poses, times), points[placed], still)

@@ -181,7 +181,7 @@ def solve(view: View, points: Array, start: int, rounds: int = 3) -> ObjectMotio
     """
     still = np.arange(view.steps) < start
     for turn in range(rounds):
-        placed = np.isfinite(points).all(-1)
+        placed = np.isfinite(points[:, 0])
         known = view.select(placed)
         found = follow(known, points[placed], start)
         if not any(t >= start for t in found):

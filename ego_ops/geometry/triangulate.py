@@ -108,8 +108,8 @@ def _damped(normal: Array) -> Array:
 
 
 def _solve(normal: Array, right: Array) -> Array:
-    return np.linalg.solve(_damped(normal), right[..., None])[..., 0]
+    return np.asarray(np.linalg.solve(_damped(normal), right[..., None])[..., 0], float)
 
 
 def _inverse(normal: Array) -> Array:
-    return np.linalg.inv(_damped(normal))
+    return np.asarray(np.linalg.inv(_damped(normal)), float)

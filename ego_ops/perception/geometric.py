@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -43,7 +44,7 @@ class GeometricPipeline:
     """Steps a second; videos of a lower rate keep their own."""
     max_side: int = 960
     """Pixels of the longer side that tracking works at."""
-    decoder: str = "pyav"
+    decoder: Literal["pyav", "decord"] = "pyav"
     """`pyav` or `decord`."""
     overview: Tracker = field(default_factory=lambda: LucasKanade(every=20, most=200, spacing=15))
     """Tracks over the whole picture, for the background."""
@@ -134,8 +135,9 @@ def _scene(clip: Clip, frames: Frames, recording: Recording) -> Scene:
     full = recording.camera
     if (full.width, full.height) != frames.source_size:
         raise AnnotationError(
-            f"{clip.video}: the video has {frames.source_size[0]} x {frames.source_size[1]} pixels, "
-            f"its intrinsics are for {full.width} x {full.height}"
+            "{}: the video has {} x {} pixels, its intrinsics are for {} x {}".format(
+                clip.video, *frames.source_size, full.width, full.height
+            )
         )
     height, width = frames.images.shape[1:3]
     return Scene(frames.gray()[kept], pts, full.scaled(width, height), recording)

@@ -87,7 +87,8 @@ class MovingGroup:
         if seen < self.least_points:
             raise Rejection(
                 "nothing_moves",
-                f"{seen} points of known place leave it near a hand, {self.least_points} are needed",
+                f"{seen} points of known place leave it near a hand, "
+                f"{self.least_points} are needed",
             )
         raise Rejection(
             "no_rigid_group",
