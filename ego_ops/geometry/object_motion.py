@@ -18,7 +18,7 @@ from ego_ops.camera import Camera, PosePath
 from ego_ops.errors import Rejection
 from ego_ops.geometry.smooth_motion import deviations, refine
 from ego_ops.geometry.triangulate import triangulate
-from ego_ops.geometry.view import Array, Index, Mask, View, rms
+from ego_ops.geometry.view import Array, Index, Mask, View, pixels, rms
 
 LEAST = 4
 """Points that must agree before a frame's pose is believed."""
@@ -55,13 +55,13 @@ class ObjectMotion:
 
 
 def pnp(
-    camera: Camera, points: Array, pixels: Array, threshold: float = AGREE
+    camera: Camera, points: Array, seen: Array, threshold: float = AGREE
 ) -> tuple[RigidTransform, Mask] | None:
     """Pose from 3D-2D matches, by RANSAC (SQPnP) and then least squares on the inliers.
 
     Args:
         points: (N, 3) in frame a.
-        pixels: (N, 2).
+        seen: (N, 2) pixels.
         threshold: reprojection error of an inlier, pixels.
 
     Returns:
@@ -69,19 +69,17 @@ def pnp(
     """
     if len(points) < LEAST:
         return None
-    points, pixels = np.ascontiguousarray(points, float), np.ascontiguousarray(pixels, float)
+    points, seen = np.ascontiguousarray(points, float), np.ascontiguousarray(seen, float)
     matrix = camera.matrix
     try:
         found, turn, shift, inliers = cv2.solvePnPRansac(
-            points, pixels, matrix, None, reprojectionError=threshold, iterationsCount=300,
+            points, seen, matrix, None, reprojectionError=threshold, iterationsCount=300,
             confidence=0.999, flags=cv2.SOLVEPNP_SQPNP,
         )  # fmt: skip
         if not found or inliers is None or len(inliers) < LEAST:
             return None
         chosen = inliers[:, 0]
-        turn, shift = cv2.solvePnPRefineLM(
-            points[chosen], pixels[chosen], matrix, None, turn, shift
-        )
+        turn, shift = cv2.solvePnPRefineLM(points[chosen], seen[chosen], matrix, None, turn, shift)
     except cv2.error:  # a degenerate set, for example collinear points
         return None
     if not (np.isfinite(turn).all() and np.isfinite(shift).all()):
@@ -126,20 +124,21 @@ def follow(
     that continues the motion is believed, unless RANSAC finds one that far more tracks agree with
     and that a hand could have reached in the time.
     """
-    rest = RigidTransform.identity()
     found = {}
-    last, since = rest, max(0, start - 1)
+    last, since = RigidTransform.identity(), max(0, start - 1)
     for t in range(view.steps):
         who = np.flatnonzero(view.visible[t])
-        here = View(view.camera, view.path[t : t + 1], view.times[t : t + 1],
-                    view.xy[t : t + 1, who], view.visible[t : t + 1, who])  # fmt: skip
-        pose, agree = rest, here.error(points[who])[0] < AGREE
-        if t >= start and len(who) >= least:
-            pose, agree = _continued(here, points[who], last)
-            other = pnp(view.camera, points[who], here.xy[0])
+        places, seen = points[who], view.xy[t, who]
+        to_camera = view.path[t].inv()
+        if t < start or len(who) < least:
+            pose, agree = last, _misses(view.camera, to_camera * last, places, seen) < AGREE
+        else:
+            local, agree = _continued(view.camera, to_camera * last, places, seen)
+            pose = view.path[t] * local
+            other = pnp(view.camera, places, seen)
             if other is not None and other[1].sum() > 1.5 * agree.sum() + 1:
                 jump = view.path[t] * other[0]
-                if _reachable(last, jump, points[who].mean(0), view.times[t] - view.times[since]):
+                if _reachable(last, jump, places.mean(0), view.times[t] - view.times[since]):
                     pose, agree = jump, other[1]
         if t >= start and agree.sum() < max(least, 0.4 * len(who)):
             continue
@@ -151,11 +150,43 @@ def follow(
     return found
 
 
-def _continued(here: View, points: Array, last: RigidTransform) -> tuple[RigidTransform, Mask]:
-    """The pose of one frame by robust least squares from the last one, and its inliers (n,)."""
-    guess = RigidTransform.concatenate([last])
-    pose = refine(here, guess, points, np.zeros(1, bool))
-    return pose[0], here.from_object(pose).error(points)[0] < AGREE
+def _misses(camera: Camera, pose: RigidTransform, points: Array, seen: Array) -> Array:
+    """(n,) pixels by which points (n, 3), posed by T_camera_object, miss where they were seen."""
+    return np.linalg.norm(pixels(camera, pose.apply(points)) - seen, axis=-1)
+
+
+def _continued(
+    camera: Camera, last: RigidTransform, points: Array, seen: Array
+) -> tuple[RigidTransform, Mask]:
+    """The pose of one frame by least squares from the last one, and its inliers (n,).
+
+    Where the last pose explains the frame as well as any, the thing has not moved. Each of three
+    rounds drops what misses by more than a shrinking bound, or by far more than most.
+    """
+    pose = last
+    resting = error = _misses(camera, pose, points, seen)
+    for bound in (12.0, 6.0, AGREE):
+        near = error < max(bound, 2 * float(np.median(error)))
+        if near.sum() < LEAST:
+            break
+        turn, shift = cv2.solvePnPRefineLM(
+            points[near], seen[near], camera.matrix, None,
+            pose.rotation.as_rotvec()[:, None], pose.translation[:, None].copy(),
+        )  # fmt: skip
+        if not (np.isfinite(turn).all() and np.isfinite(shift).all()):
+            break
+        pose = RigidTransform.from_components(shift[:, 0], Rotation.from_rotvec(turn[:, 0]))
+        error = _misses(camera, pose, points, seen)
+    agree = error < AGREE
+    if (resting < AGREE).sum() >= 0.9 * agree.sum() and _rms(resting) < _rms(error) + 0.4:
+        return last, resting < AGREE
+    return pose, agree
+
+
+def _rms(error: Array) -> float:
+    """Of the errors (n,) of inliers."""
+    inliers = error[error < AGREE]
+    return float(np.sqrt(np.mean(inliers**2))) if len(inliers) else np.inf
 
 
 def _reachable(a: RigidTransform, b: RigidTransform, place: Array, seconds: float) -> bool:
@@ -194,7 +225,9 @@ def solve(view: View, points: Array, start: int, rounds: int = 3) -> ObjectMotio
         guess = at_all_frames({t: pose for t, (pose, _) in found.items()}, view.times)
         motion = refine(known.where(used), guess, points[placed], still)
         if turn < rounds - 1:
-            points = _placed_anew(view.from_object(motion).where(used.any(1)[:, None]), points)
+            points = _placed_anew(
+                view.from_object(motion).where(used.sum(1, keepdims=True) > 0), points
+            )
     inliers = view.from_object(motion).error(points) < AGREE
     sure = known.where(inliers[:, placed])
     rotation_sd, position_sd = deviations(sure, motion, points[placed], still)
