@@ -108,8 +108,8 @@ def _clip(root: Path, path: Path) -> Clip | Skipped:
         t_start=0.0,
         t_end=end,
         narration=narration,
-        verb=_first(attributes.get("llm_verbs")),
-        object=_first(attributes.get("llm_objects")),
+        verb=_verb(attributes),
+        object=_word(attributes.get("llm_objects"), 0),
     )
 
 
@@ -141,7 +141,8 @@ def _camera(file: h5py.File, name: str) -> Camera:
         raise AnnotationError(f"{name}: camera/intrinsic is not a valid matrix")
     width, height = round(2 * k[0, 2]), round(2 * k[1, 2])
     # Published with the picture's corner as origin; ours is the first pixel's centre.
-    return Camera(k[0, 0], k[1, 1], k[0, 2] - 0.5, k[1, 2] - 0.5, width, height)
+    fx, fy, cx, cy = (float(k[i]) for i in ((0, 0), (1, 1), (0, 2), (1, 2)))
+    return Camera(fx, fy, cx - 0.5, cy - 0.5, width, height)
 
 
 def _hand(transforms: h5py.Group, side: str, times: np.ndarray) -> Hand | None:
@@ -164,9 +165,8 @@ def _hand(transforms: h5py.Group, side: str, times: np.ndarray) -> Hand | None:
 
 def _description(attributes: dict[str, Any]) -> str:
     """The sentence that is true of this recording: of reversible tasks, one of two."""
-    second = str(attributes.get("which_llm_description", "1")) == "2"
-    keys = ("llm_description2", "llm_description") if second else ("llm_description",)
-    for key in (*keys, "description", "task"):
+    second = ("llm_description2",) if _second_way(attributes) else ()
+    for key in (*second, "llm_description", "description", "task"):
         text = str(attributes.get(key) or "").strip()
         if text and text != "None":
             return text
@@ -179,8 +179,19 @@ def _plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
 
-def _first(values: Any) -> str:
-    """First of a list of words; EgoDex lists the manipulated object first."""
-    if isinstance(values, list | tuple):
-        values = values[0] if values else ""
-    return _plain(values) if isinstance(values, str | bytes) else ""
+def _second_way(attributes: dict[str, Any]) -> bool:
+    """Whether a reversible task was recorded in its second direction."""
+    return str(attributes.get("which_llm_description", "1")) == "2"
+
+
+def _verb(attributes: dict[str, Any]) -> str:
+    """The verb of this recording: a reversible task lists those of both directions."""
+    verbs = attributes.get("llm_verbs")
+    return _word(verbs, 1 if _second_way(attributes) else 0) or _word(verbs, 0)
+
+
+def _word(values: Any, place: int) -> str:
+    """A word of a list, or a lone word; empty where there is none."""
+    values = values if isinstance(values, list | tuple) else [values]
+    word = _plain(values[place]) if place < len(values) else ""
+    return word if isinstance(word, str) else ""
