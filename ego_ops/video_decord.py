@@ -65,7 +65,7 @@ def read(
     decord.logging.set_level(decord.logging.QUIET)  # what goes wrong is raised below
     images = np.empty((len(pts), size[1], size[0], 3), np.uint8)
     try:
-        reader = decord.VideoReader(path, width=size[0], height=size[1], num_threads=1)
+        reader = decord.VideoReader(path, num_threads=1)
         stamps = reader.get_frame_timestamp(np.arange(len(reader)))[:, 0].astype(np.float64)
         indices = _index_of(stamps, pts, where)
         _check_nothing_lost(stamps[: indices[-1] + 1], decodable, where)
@@ -74,7 +74,8 @@ def read(
         reader.seek_accurate(indices[0])
         for index in range(indices[0], indices[-1] + 1):
             picture = reader.next().asnumpy()
-            images[indices == index] = picture
+            if index in indices:
+                images[indices == index] = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
     except decord.DECORDError as error:
         reason = str(error).strip().splitlines()[0].rsplit(": ", 1)[-1]
         raise DecodeError(f"{where}: decord cannot read the window ({reason})") from error
