@@ -48,7 +48,7 @@ def test_a_letterboxed_camera_is_centred_in_its_square() -> None:
 def path(times: list[float], shifts: list[float], turns: list[float]) -> PosePath:
     matrices = np.tile(np.eye(4), (len(times), 1, 1))
     matrices[:, 0, 3] = shifts
-    matrices[:, :3, :3] = Rotation.from_euler("z", turns).as_matrix()
+    matrices[:, :3, :3] = Rotation.from_rotvec(np.outer(turns, [0, 0, 1])).as_matrix()
     return PosePath.from_matrices(np.array(times), matrices)
 
 
