@@ -1,0 +1,204 @@
+"""The frozen list of the clips to work on: Parquet files, bucketed by a hash of `clip_id`.
+
+    manifest.json          what is below, and the manifest's own id
+    bucket-00000.parquet   the clips whose first 8 digits leave the remainder 0, sorted by clip_id
+    bucket-00001.parquet   ...
+
+Indexing again merges: clips that are new are added, rows that are there stay as they are. The
+number of buckets is fixed when a manifest is first written, since shards are bucketed alike.
+`manifest.json` is written last: a folder without one holds no manifest, whatever else lies there.
+One writer at a time.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
+from itertools import islice
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from ego_ops.clip import Box, Clip
+from ego_ops.errors import UserError
+from ego_ops.storage import Store, store
+
+VERSION = 1
+CLIPS_PER_BUCKET = 2000
+MIN_BUCKETS = 16
+_BATCH = 20_000
+_ID = re.compile("[0-9a-f]{16}")
+
+_BOX = pa.struct([(name, pa.float64()) for name in ("t", "x0", "y0", "x1", "y1")])
+_TYPES = {"t_start": pa.float64(), "t_end": pa.float64(), "boxes": pa.list_(_BOX)}
+SCHEMA = pa.schema([(field.name, _TYPES.get(field.name, pa.string())) for field in fields(Clip)])
+"""The fields of `Clip`, one column each."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What one `write` did."""
+
+    new: int
+    known: int
+    """Clips that the manifest had already; their rows were left alone."""
+    duplicates: int
+    """Clips given more than once; the first was taken."""
+
+
+class Manifest:
+    """A manifest to read from.
+
+    Raises:
+        UserError: there is no manifest at `url`, or it is of another version.
+    """
+
+    def __init__(self, url: str):
+        self.store = store(url)
+        self.url = self.store.url
+        head = _head(self.store)
+        if head is None:
+            raise UserError(f"{url}: no manifest there (no manifest.json); run `index` first")
+        self.id: str = head["id"]
+        self.buckets: int = head["buckets"]
+        self.totals: dict[str, int] = head["clips"]
+        """Number of clips by corpus."""
+
+    def ids(self, bucket: int) -> list[str]:
+        """The clip ids of one bucket, in order."""
+        return _read(self.store, bucket, ["clip_id"])["clip_id"].to_pylist()
+
+    def clips(self, bucket: int, first: str, last: str) -> list[Clip]:
+        """The clips of one bucket from id `first` to id `last`, both included, in order."""
+        rows = _read(self.store, bucket, SCHEMA.names)
+        ids = rows["clip_id"]
+        inside = pc.and_(pc.greater_equal(ids, first), pc.less_equal(ids, last))
+        return [_clip(row) for row in rows.filter(inside).to_pylist()]
+
+    def __iter__(self) -> Iterator[Clip]:
+        """Every clip, bucket by bucket."""
+        for bucket in range(self.buckets):
+            yield from self.clips(bucket, "", "g")
+
+
+def write(url: str, clips: Iterable[Clip], buckets: int | None = None) -> Written:
+    """Write the manifest at `url`, or merge `clips` into the one that is there.
+
+    Memory holds the new clips once as Arrow columns (some 300 bytes a clip).
+
+    Args:
+        clips: in any order; a clip_id given twice is taken once.
+        buckets: how many to make at the first write; by default one per 2,000 clips, at least 16.
+
+    Raises:
+        UserError: `buckets` differs from what is there, or a clip_id is not one.
+    """
+    where = store(url)
+    head = _head(where)
+    if head and buckets and buckets != head["buckets"]:
+        raise UserError(
+            f"{url}: has {head['buckets']} buckets, not {buckets}, and keeps them: "
+            "leave the number out, or index into another folder"
+        )
+    rows = _table(clips)
+    numbers, first = np.unique(_numbers(rows["clip_id"]), return_index=True)
+    count = buckets or max(MIN_BUCKETS, round(len(numbers) / CLIPS_PER_BUCKET))
+    if head:
+        count = head["buckets"]
+    bucket_of = (numbers >> np.uint64(32)) % np.uint64(count)
+    order = np.argsort(bucket_of, kind="stable")
+    bounds = np.searchsorted(bucket_of[order], np.arange(count + 1, dtype=np.uint64))
+    new, totals = 0, Counter[str]()
+    for bucket in range(count):
+        found = rows.take(first[order[bounds[bucket] : bounds[bucket + 1]]])
+        added, by_corpus = _merge(where, bucket, found, fresh=head is None)
+        new += added
+        totals.update(by_corpus)
+    head = {
+        "version": VERSION,
+        "id": head["id"] if head else uuid.uuid4().hex,
+        "buckets": count,
+        "clips": dict(sorted(totals.items())),
+    }
+    where.write("manifest.json", json.dumps(head, indent=1).encode())
+    return Written(new, len(numbers) - new, rows.num_rows - len(numbers))
+
+
+def _merge(where: Store, bucket: int, found: pa.Table, fresh: bool) -> tuple[int, dict[str, int]]:
+    """Add to a bucket what it lacks. Returns how many, and its clips by corpus."""
+    old = SCHEMA.empty_table() if fresh else _read(where, bucket, SCHEMA.names)
+    lacking = found.filter(pc.invert(pc.is_in(found["clip_id"], old["clip_id"])))
+    both = old
+    if fresh or lacking.num_rows:
+        both = pa.concat_tables([old, lacking]).sort_by("clip_id")
+        sink = io.BytesIO()
+        pq.write_table(both, sink, compression="zstd")
+        where.write(_path(bucket), sink.getvalue())
+    counts = both["corpus"].value_counts().to_pylist()
+    return lacking.num_rows, {entry["values"]: entry["counts"] for entry in counts}
+
+
+def _table(clips: Iterable[Clip]) -> pa.Table:
+    """All the clips as one table of contiguous columns, which `take` needs to be quick."""
+    parts, rest = [SCHEMA.empty_table()], iter(clips)
+    while batch := list(islice(rest, _BATCH)):
+        parts.append(_columns(batch))
+    return pa.concat_tables(parts).combine_chunks()
+
+
+def _columns(clips: Iterable[Clip]) -> pa.Table:
+    columns: dict[str, list] = {name: [] for name in SCHEMA.names}
+    for clip in clips:
+        if not _ID.fullmatch(clip.clip_id):
+            raise UserError(
+                f"{clip.corpus}: clip_id {clip.clip_id!r} is not 16 hexadecimal digits; "
+                "make it with ego_ops.clip.clip_id"
+            )
+        for name, values in columns.items():
+            values.append(getattr(clip, name))
+        columns["boxes"][-1] = [vars(box) for box in clip.boxes]
+    return pa.table(columns, schema=SCHEMA)
+
+
+def _numbers(ids: pa.ChunkedArray) -> NDArray[np.uint64]:
+    return np.fromiter((int(i, 16) for i in ids.to_pylist()), np.uint64, len(ids))
+
+
+def _clip(row: dict) -> Clip:
+    return Clip(**{**row, "boxes": tuple(Box(**box) for box in row["boxes"])})
+
+
+def _path(bucket: int) -> str:
+    return f"bucket-{bucket:05d}.parquet"
+
+
+def _read(where: Store, bucket: int, columns: list[str]) -> pa.Table:
+    try:
+        return pq.read_table(io.BytesIO(where.read(_path(bucket))), columns=columns)
+    except (FileNotFoundError, pa.ArrowInvalid) as error:
+        raise UserError(
+            f"{where.url}/{_path(bucket)}: cannot be read ({error}); "
+            "index the corpora into a new folder"
+        ) from error
+
+
+def _head(where: Store) -> dict | None:
+    try:
+        head = json.loads(where.read("manifest.json"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise UserError(f"{where.url}/manifest.json: not JSON ({error})") from error
+    if head.get("version") != VERSION:
+        raise UserError(
+            f"{where.url}: manifest of version {head.get('version')}, this program reads {VERSION}"
+        )
+    return head

@@ -1,0 +1,194 @@
+"""Clips to trajectories: the manifest less what is committed, through Ray Data, to shards.
+
+    units of left clips -> perceive (actors; a GPU each, if asked for) -> solve and commit (tasks)
+
+One row of the plan is one unit of work, and one row comes out for each that goes in: a summary of
+what was committed. Everything that matters is in the shards' commit records, so any process here
+may die at any moment, the driver too: run the same command again and it continues.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from ego_ops import shards, work
+from ego_ops.errors import UserError
+from ego_ops.job import Job, begin
+from ego_ops.manifest import Manifest
+from ego_ops.storage import store
+from workflows import cluster
+from workflows.progress import Progress
+
+_WAVE = 8192
+"""Units given to Ray at a time, so that the driver's memory does not grow with the manifest."""
+
+
+@dataclass(frozen=True)
+class ExtractConfig:
+    """Extract object trajectories from the clips of a manifest."""
+
+    manifest: str = "manifest"
+    """Folder (or fsspec URL) of the manifest, from `index`."""
+    out: str = "shards"
+    """Folder (or fsspec URL) for the shards. It is bound to one manifest and configuration."""
+    perception: str = "geometric"
+    """Pipeline: a name, or module:Class for one of your own."""
+    option: tuple[str, ...] = ()
+    """Options of the pipeline, as key=value; values are read as JSON where they are."""
+    workers: int | None = None
+    """Perception actors; by default one a core (with an address: what the cluster has room for)."""
+    cpus_per_worker: float = 1.0
+    """CPUs that Ray sets aside for each perception actor."""
+    gpus_per_worker: float = 0.0
+    """GPUs that Ray sets aside for each perception actor; 0.5 puts two on one GPU."""
+    clips_per_shard: int = 16
+    """Clips committed together: what a crash costs at most, for each worker."""
+    clip_timeout_s: float = 600.0
+    """Seconds after which a half of the work on one clip counts as hung."""
+    retry: tuple[str, ...] = ()
+    """Reasons and error classes to try once more although they are final, e.g. missing_file."""
+    max_unexpected: float = 0.05
+    """Share of `unexpected` failures above which the run ends as failed."""
+    address: str | None = None
+    """Ray cluster to join ("auto", ray://...); by default Ray is started on this machine."""
+    quiet: bool = False
+    """Print nothing but the last line."""
+
+
+def run(config: ExtractConfig) -> Progress:
+    """Work on every clip that is left, and commit what becomes of it.
+
+    Raises:
+        UserError: the configuration does not fit, the storage refuses, the run was interrupted,
+            or too much failed unexpectedly.
+    """
+    manifest = Manifest(config.manifest)
+    retry = frozenset(label for text in config.retry for label in text.split(",") if label)
+    options = dict(_option(text) for text in config.option)
+    job = begin(config.out, manifest, config.perception, options, config.clip_timeout_s, retry)
+    total = sum(manifest.totals.values())
+    count, wave = _left(manifest, job, config.clips_per_shard * _WAVE)
+    progress = Progress(done=total - count, left=count, quiet=config.quiet)
+    if not count:
+        print(f"nothing left to do: all {progress.done} clips are committed in {config.out}")
+        return progress
+    with cluster.connect(config) as workers, cluster.interruptible(config.out):
+        while wave:
+            before = progress.attempts, count
+            units = _units(wave, config.clips_per_shard, workers)
+            for summary in _plan(units, job, workers, config):
+                if summary["fatal"]:
+                    raise UserError(summary["fatal"])
+                progress.add(summary)
+                progress.check(config.max_unexpected)
+            # What was to be tried again (a storage that timed out) is left once more.
+            count, wave = _left(manifest, job, config.clips_per_shard * _WAVE)
+            progress.done, progress.left = total - count, count
+            if (progress.attempts, count) == before:
+                raise UserError(f"{config.out}: {count} clips stay undone: is it written by others?")
+    progress.close(config.max_unexpected)
+    return progress
+
+
+def _plan(units: list[work.Unit], job: Job, workers: int, config: ExtractConfig) -> Iterator[dict]:
+    import ray
+
+    rows = [vars(unit) for unit in units]
+    plan = (
+        ray.data.from_items(rows, override_num_blocks=len(rows))
+        .map_batches(
+            _Perceive,
+            fn_constructor_args=(job,),
+            compute=ray.data.ActorPoolStrategy(size=workers),
+            num_cpus=config.cpus_per_worker,
+            num_gpus=config.gpus_per_worker,
+            batch_size=1,
+            batch_format="pyarrow",
+        )
+        .map_batches(_solve, fn_args=(job,), num_cpus=1, batch_size=1, batch_format="pyarrow")
+    )
+    yield from plan.iter_rows()
+
+
+class _Perceive:
+    """The actor of the first stage. What it returns travels as bytes; frames stay small JPEGs."""
+
+    def __init__(self, job: Job):
+        self._job = job
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        unit = work.Unit(**batch.to_pylist()[0])
+        fatal, perceived = "", []
+        try:
+            perceived = work.perceive(self._job, unit)
+        except UserError as error:
+            fatal = str(error)
+        columns = {**vars(unit), "perceived": pickle.dumps(perceived), "fatal": fatal}
+        return pa.table({name: [value] for name, value in columns.items()}, schema=_BETWEEN)
+
+
+def _solve(batch: pa.Table, job: Job) -> pa.Table:
+    row = batch.to_pylist()[0]
+    perceived, fatal = pickle.loads(row.pop("perceived")), row.pop("fatal")
+    counts: dict[str, int] = {}
+    try:
+        if not fatal:
+            counts = work.solve(job, work.Unit(**row), perceived)
+    except UserError as error:
+        fatal = str(error)
+    columns: dict[str, Any] = {name: counts.get(name, 0) for name in Progress.COUNTED}
+    return pa.table({name: [value] for name, value in {**columns, "fatal": fatal}.items()})
+
+
+_BETWEEN = pa.schema(
+    {
+        "bucket": pa.int64(),
+        "first": pa.string(),
+        "last": pa.string(),
+        "perceived": pa.large_binary(),
+        "fatal": pa.string(),
+    }
+)
+
+
+def _left(manifest: Manifest, job: Job, most: int) -> tuple[int, list[tuple[int, list[str]]]]:
+    """How many clips are left, and by bucket the ids of the first `most` of them (or a few more).
+
+    One bucket of ids and commit records is in memory at a time.
+    """
+    where = store(job.out)
+    count, wave = 0, []
+    for bucket in range(manifest.buckets):
+        ids = shards.left(manifest.ids(bucket), shards.view(where, bucket), job.retry, job.run)
+        if ids and count < most:
+            wave.append((bucket, ids))
+        count += len(ids)
+    return count, wave
+
+
+def _units(wave: list[tuple[int, list[str]]], most: int, workers: int) -> list[work.Unit]:
+    """Cut what is left into units of at most `most` clips, small enough to busy every worker."""
+    share = math.ceil(sum(len(ids) for _, ids in wave) / (4 * workers))
+    size = max(1, min(most, share))
+    return [
+        work.Unit(bucket, ids[at], ids[at : at + size][-1])
+        for bucket, ids in wave
+        for at in range(0, len(ids), size)
+    ]
+
+
+def _option(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"--option {text}: not of the form key=value")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
