@@ -18,6 +18,9 @@ from ego_ops.errors import AnnotationError, DecodeError, UserError
 MAX_OFFSET = 0.5
 """Seconds that a step may lie from its frame, and a window's end past the video's end."""
 
+MAX_WINDOW = 600.0
+"""Seconds: a longer interval is a mistake in the annotation, and would not fit into memory."""
+
 SLACK = 1e-3
 """Seconds: annotations are rounded to milliseconds, so a frame this little early is still in."""
 
@@ -26,6 +29,10 @@ TIE = 1e-6
 
 RATE_SLACK = 1e-3
 """Relative: a video this little faster than the rate asked for keeps its own frames."""
+
+
+ROOM = 256
+"""Frames there is room for at first; more take a copy each time the room is doubled."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,8 @@ def decode_window(
     begins at the keyframe before the window and stops right after it; only frames that are kept
     are scaled and converted. A packet that cannot be decoded costs the frames up to the next
     keyframe, since they would be built on a wrong picture; the others keep their own times.
+    (Damage that the decoder itself cannot tell from a picture stays unseen.) Rotation metadata
+    is applied; a sample aspect ratio is not, so pixels stay those of the intrinsics.
 
     Args:
         path: local file, or an fsspec URL (`s3://…`; PyAV only).
@@ -75,7 +84,8 @@ def decode_window(
         backend: "pyav", or "decord": the same frames, each checked against PyAV's.
 
     Raises:
-        AnnotationError: the interval is not finite, begins before 0 or ends before it begins.
+        AnnotationError: the interval is not finite, begins before 0, ends before it begins or is
+            longer than `MAX_WINDOW`.
         DecodeError: not a video, nothing to decode in the window, the window ends more than
             `MAX_OFFSET` after the video, or a moment of it has no frame within `MAX_OFFSET`.
         MissingFileError: the file does not exist or may not be read.
@@ -113,6 +123,8 @@ def _check_request(
         raise AnnotationError(f"{where}: the interval is not finite")
     if t_start < 0 or t_end < t_start:
         raise AnnotationError(f"{where}: the interval begins before 0 or ends before it begins")
+    if t_end - t_start > MAX_WINDOW:
+        raise AnnotationError(f"{where}: the interval is longer than {MAX_WINDOW:.0f} s")
     if t_end == t_start:
         raise DecodeError(f"{where}: the window is empty")
     if not (math.isfinite(fps) and fps > 0):
@@ -190,16 +202,21 @@ def _collect(
     """Scale the chosen frames as they come; returns (steps, pts, images)."""
     times: list[float] = []
     pts: list[float] = []
-    pixels = bytearray()  # grows in place: a list of images would be held twice when stacked
-    image = np.empty((0, 0, 3), np.uint8)
+    images = np.empty((0, 0, 0, 3), np.uint8)
     for time, shown, frame in chosen:
-        if not pts or shown != pts[-1]:
+        k = len(times)
+        if k == 0:
             image = scaler(frame)
-        pixels += image.data
+            # Memory is not touched, so not used, before a frame is written into it.
+            images = np.empty((ROOM, *image.shape), np.uint8)
+        elif shown != pts[-1]:
+            image = scaler(frame)
+        if k == len(images):
+            images = np.concatenate([images, np.empty_like(images)])
+        images[k] = image
         times.append(time)
         pts.append(shown)
-    images = np.frombuffer(pixels, np.uint8).reshape(len(times), *image.shape)
-    return np.array(times), np.array(pts), images
+    return np.array(times), np.array(pts), images[: len(times)]
 
 
 def _check_end(where: str, t_start: float, t_end: float, tape: _Tape, source_fps: float) -> float:

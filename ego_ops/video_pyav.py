@@ -84,7 +84,7 @@ class Video:
     def __init__(self, container: av.container.InputContainer, where: str):
         self._container = container
         self._stream = _video_stream(container, where)
-        # Workers run one to a core: a second thread brought nothing (see bench/decode.py).
+        # Workers run one to a core, where a second thread brings nothing (bench/decode.py).
         self._stream.codec_context.thread_count = 1
         self._stream.codec_context.options = STRICT
         self._start: int = self._stream.start_time
@@ -128,7 +128,7 @@ class Video:
         for packet in self._packets():
             try:
                 frames = self._stream.decode(packet)
-            except av.error.InvalidDataError:
+            except av.error.FFmpegError:
                 trusted_from = last_key = None
                 continue
             if packet is not None and packet.is_corrupt:
