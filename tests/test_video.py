@@ -175,6 +175,16 @@ def test_colours_survive(tmp_path, pixels: str) -> None:
             assert np.abs(image[int(y * scale), int(x * scale)] - colour).max() < 12
 
 
+def test_shrinking_averages(tmp_path: Path) -> None:
+    stripes = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    stripes[:, ::2] = 255
+    path = write_video(
+        tmp_path / "fine.mp4", EVEN[:4], options={"crf": "1"}, draw=lambda _: stripes
+    )
+    image = decode_window(str(path), 0, 0.1, max_side=WIDTH // 2).images[0].astype(int)
+    assert np.abs(image[4:-4, 4:-4] - 127).max() < 16
+
+
 def test_gray_is_the_luma_of_the_images(videos) -> None:
     frames = decode_window(str(videos["b_frames.mp4"]), 0, 0.2)
     luma = frames.images @ np.array([0.299, 0.587, 0.114])
