@@ -157,7 +157,7 @@ def test_object_motion_does_not_depend_on_the_order_of_tracks(seed: int) -> None
 def test_refining_the_truth_without_noise_leaves_it() -> None:
     scene = simulate(5, noise=0.0)
     still = np.arange(scene.view.steps) < scene.start
-    found = refine(scene.view, scene.motion, scene.points, still)
+    found, _ = refine(scene.view, scene.motion, scene.points, still)
     shift, turn = errors(found, scene.motion, scene.points.mean(0))
     assert shift.max() < 1e-3
     assert turn.max() < 0.4  # the prior smooths a little

@@ -46,7 +46,7 @@ def estimate_path(
     placed = np.isfinite(points[:, 0])
     still = np.arange(view.steps) == 0
     known = view.where(agreeing).select(placed)
-    motion = refine(known, at_all_frames(poses, times), points[placed], still)
+    motion, _ = refine(known, at_all_frames(poses, times), points[placed], still)
     return motion.inv()
 
 

@@ -18,10 +18,12 @@ from ego_ops.camera import Camera, PosePath
 from ego_ops.errors import Rejection
 from ego_ops.geometry.smooth_motion import deviations, refine
 from ego_ops.geometry.triangulate import triangulate
-from ego_ops.geometry.view import Array, Index, Mask, View, pixels, rms
+from ego_ops.geometry.view import Array, Index, Mask, View, rms
 
 LEAST = 4
 """Points that must agree before a frame's pose is believed."""
+PLACE_SD = 0.1
+"""Metres by which a point's first place may be wrong; the tracks decide."""
 AGREE = 3.0
 """Pixels of reprojection error up to which an observation agrees with a pose."""
 
@@ -126,14 +128,14 @@ def follow(
     """
     found = {}
     last, since = RigidTransform.identity(), max(0, start - 1)
+    resting = view.error(points) < AGREE
+    world_to_camera = view.path.inv()
     for t in range(view.steps):
         who = np.flatnonzero(view.visible[t])
         places, seen = points[who], view.xy[t, who]
-        to_camera = view.path[t].inv()
-        if t < start or len(who) < least:
-            pose, agree = last, _misses(view.camera, to_camera * last, places, seen) < AGREE
-        else:
-            local, agree = _continued(view.camera, to_camera * last, places, seen)
+        pose, agree = last, resting[t, who]
+        if t >= start and len(who) >= least:
+            local, agree = _continued(view.camera, world_to_camera[t] * last, places, seen)
             pose = view.path[t] * local
             other = pnp(view.camera, places, seen)
             if other is not None and other[1].sum() > 1.5 * agree.sum() + 1:
@@ -150,11 +152,6 @@ def follow(
     return found
 
 
-def _misses(camera: Camera, pose: RigidTransform, points: Array, seen: Array) -> Array:
-    """(n,) pixels by which points (n, 3), posed by T_camera_object, miss where they were seen."""
-    return np.linalg.norm(pixels(camera, pose.apply(points)) - seen, axis=-1)
-
-
 def _continued(
     camera: Camera, last: RigidTransform, points: Array, seen: Array
 ) -> tuple[RigidTransform, Mask]:
@@ -163,24 +160,27 @@ def _continued(
     Where the last pose explains the frame as well as any, the thing has not moved. Each of three
     rounds drops what misses by more than a shrinking bound, or by far more than most.
     """
-    pose = last
-    resting = error = _misses(camera, pose, points, seen)
+    turn, shift = last.rotation.as_rotvec()[:, None], last.translation[:, None].copy()
+
+    def misses() -> Array:
+        found, _ = cv2.projectPoints(points, turn, shift, camera.matrix, None)
+        return np.linalg.norm(found[:, 0] - seen, axis=-1)
+
+    resting = error = misses()
     for bound in (12.0, 6.0, AGREE):
         near = error < max(bound, 2 * float(np.median(error)))
         if near.sum() < LEAST:
             break
         turn, shift = cv2.solvePnPRefineLM(
-            points[near], seen[near], camera.matrix, None,
-            pose.rotation.as_rotvec()[:, None], pose.translation[:, None].copy(),
-        )  # fmt: skip
+            points[near], seen[near], camera.matrix, None, turn, shift
+        )
         if not (np.isfinite(turn).all() and np.isfinite(shift).all()):
-            break
-        pose = RigidTransform.from_components(shift[:, 0], Rotation.from_rotvec(turn[:, 0]))
-        error = _misses(camera, pose, points, seen)
+            return last, resting < AGREE
+        error = misses()
     agree = error < AGREE
     if (resting < AGREE).sum() >= 0.9 * agree.sum() and _rms(resting) < _rms(error) + 0.4:
         return last, resting < AGREE
-    return pose, agree
+    return RigidTransform.from_components(shift[:, 0], Rotation.from_rotvec(turn[:, 0])), agree
 
 
 def _rms(error: Array) -> float:
@@ -196,7 +196,7 @@ def _reachable(a: RigidTransform, b: RigidTransform, place: Array, seconds: floa
     return bool(shift < 0.02 + 3.0 * seconds and turn < 0.1 + 12.0 * seconds)
 
 
-def solve(view: View, points: Array, start: int, rounds: int = 3) -> ObjectMotion:
+def solve(view: View, points: Array, start: int, rounds: int = 2) -> ObjectMotion:
     """Motion of an object from tracks on it, some of whose places before the motion are known.
 
     Each round finds every frame's pose by PnP, smooths all of them together, and then fits every
@@ -211,6 +211,7 @@ def solve(view: View, points: Array, start: int, rounds: int = 3) -> ObjectMotio
         Rejection: once it moves, no frame has tracks enough that agree (`lost_track`).
     """
     still = np.arange(view.steps) < start
+    points = points.copy()
     for turn in range(rounds):
         placed = np.isfinite(points[:, 0])
         known = view.select(placed)
@@ -223,14 +224,16 @@ def solve(view: View, points: Array, start: int, rounds: int = 3) -> ObjectMotio
         for t, (_, mask) in found.items():
             used[t] = mask
         guess = at_all_frames({t: pose for t, (pose, _) in found.items()}, view.times)
-        motion = refine(known.where(used), guess, points[placed], still)
+        motion, points[placed] = refine(
+            known.where(used), guess, points[placed], still, place_sd=PLACE_SD
+        )
         if turn < rounds - 1:
             points = _placed_anew(
                 view.from_object(motion).where(used.sum(1, keepdims=True) > 0), points
             )
     inliers = view.from_object(motion).error(points) < AGREE
     sure = known.where(inliers[:, placed])
-    rotation_sd, position_sd = deviations(sure, motion, points[placed], still)
+    rotation_sd, position_sd = deviations(sure, motion, points[placed], still, place_sd=PLACE_SD)
     return ObjectMotion(motion, points, inliers, start, position_sd, rotation_sd)
 
 

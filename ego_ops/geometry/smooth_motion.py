@@ -1,11 +1,10 @@
-"""Least squares over a whole clip: the displacements of one rigid thing, smooth in time."""
+"""Least squares over a whole clip: the motion and the points of one rigid thing."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import solveh_banded
 from scipy.spatial.transform import RigidTransform, Rotation
 
 from ego_ops.geometry.view import (
@@ -47,71 +46,128 @@ def refine(
     motion: RigidTransform,
     points: Array,
     still: Mask,
+    place_sd: float | None = None,
     prior: MotionPrior = PRIOR,
     iterations: int = 10,
-) -> RigidTransform:
-    """Least squares over all T displacements: Huber reprojection error, smooth in time.
+) -> tuple[RigidTransform, Array]:
+    """Bundle adjustment of T displacements and N points: Huber reprojection error, smooth in time.
 
-    Gauss-Newton on the 6 T unknowns; only neighbours in time are coupled, so the normal equations
-    are banded and the cost is linear in T.
+    Gauss-Newton; the points are eliminated (Schur complement), which leaves 6 T unknowns. Where a
+    thing turns, all its frames together tell its shape far better than the frames before it moved,
+    and those, taken together, tell its size.
 
     Args:
         view: tracks on the thing.
         motion: T displacements to start from.
         points: (N, 3) where its points lay before it was touched.
         still: (T,) frames in which it is known not to have moved.
+        place_sd: metres by which each point may be wrong; None for points that stay as they are.
+
+    Returns:
+        T displacements and (N, 3) points.
     """
+    given = points
     for _ in range(iterations):
-        blocks, right, centre = _system(view, motion, points, still, prior)
-        step = solveh_banded(_banded(blocks), right.ravel(), lower=True).reshape(-1, 6)
-        turn = Rotation.from_rotvec(step[:, _TURN])
-        moved = centre + step[:, _SHIFT] - turn.apply(centre)
+        system = _system(view, motion, points, given, still, place_sd, prior)
+        steps = np.asarray(np.linalg.solve(system.reduced, system.right), float).reshape(-1, 6)
+        moves = system.moves(steps)
+        points = points + moves
+        turn = Rotation.from_rotvec(steps[:, _TURN])
+        moved = system.centre + steps[:, _SHIFT] - turn.apply(system.centre)
         motion = RigidTransform.from_components(moved, turn) * motion
-        if np.abs(step).max() < 1e-5:
+        if max(np.abs(steps).max(), np.abs(moves).max()) < 1e-5:
             break
-    return motion
+    return motion, points
 
 
 def deviations(
-    view: View, motion: RigidTransform, points: Array, still: Mask, prior: MotionPrior = PRIOR
+    view: View,
+    motion: RigidTransform,
+    points: Array,
+    still: Mask,
+    place_sd: float | None = None,
+    prior: MotionPrior = PRIOR,
 ) -> tuple[Array, Array]:
     """Standard deviations (T,) of rotation (radians) and of position (metres) after `refine`.
 
     From the inverse of the normal equations, along the worst direction, for a noise of as many
-    pixels as the observations show. What the points' own places are wrong by is not in it.
+    pixels as the observations show.
     """
-    blocks, _, _ = _system(view, motion, points, still, prior)
-    steps = view.steps
-    inverse = solveh_banded(_banded(blocks), np.eye(6 * steps), lower=True)
-    diagonal = inverse.reshape(steps, 6, steps, 6)[np.arange(steps), :, np.arange(steps), :]
+    system = _system(view, motion, points, points, still, place_sd, prior)
+    inverse = np.linalg.inv(system.reduced).reshape(view.steps, 6, view.steps, 6)
+    diagonal = inverse[np.arange(view.steps), :, np.arange(view.steps), :]
     error = view.from_object(motion).error(points)
     noise = np.sqrt(np.nanmean(error**2) / 2) if view.visible.any() else 1.0
     turn, shift = (np.linalg.eigvalsh(diagonal[:, part, part])[:, -1] for part in (_TURN, _SHIFT))
-    return noise * np.sqrt(turn), noise * np.sqrt(shift)
+    return noise * np.sqrt(np.maximum(turn, 0)), noise * np.sqrt(np.maximum(shift, 0))
+
+
+@dataclass(frozen=True)
+class _System:
+    """Normal equations with the points eliminated."""
+
+    reduced: Array
+    """(6 T, 6 T)."""
+    right: Array
+    """(6 T,)."""
+    centre: Array
+    """(T, 3) the thing's middle: a frame's unknowns are a small rotation about it and a shift."""
+    coupling: Array
+    """(6 T, N, 3) of poses and points."""
+    inverse: Array
+    """(N, 3, 3) of the points' own blocks; zero for points that stay."""
+    pull: Array
+    """(N, 3) right side of the points."""
+
+    def moves(self, steps: Array) -> Array:
+        """(N, 3) the points' steps that go with the poses' (T, 6)."""
+        rest = self.pull - np.tensordot(steps.ravel(), self.coupling, 1)
+        return np.einsum("nij,nj->ni", self.inverse, rest)
 
 
 def _system(
-    view: View, motion: RigidTransform, points: Array, still: Mask, prior: MotionPrior
-) -> tuple[Array, Array, Array]:
-    """Normal blocks (T, 3, 6, 6), right sides (T, 6), and the thing's middle over time (T, 3).
-
-    blocks[t, o] couples frame t + o with frame t. A frame's unknowns are a small rotation about
-    the middle and a small shift of it, in the world.
-    """
-    middle = points.mean(0)
+    view: View,
+    motion: RigidTransform,
+    points: Array,
+    given: Array,
+    still: Mask,
+    place_sd: float | None,
+    prior: MotionPrior,
+) -> _System:
+    middle = given.mean(0)
     centre = motion.apply(middle)
-    blocks, right = _observations(view, motion, points, centre)
+    by_pose, by_point, weight, error = _linearised(view, motion, points, centre)
+    weighted = by_pose * weight[..., None, None]
+    blocks = np.zeros((view.steps, 3, 6, 6))  # [t, o] couples frame t + o with frame t
+    blocks[:, 0] = np.einsum("tnij,tnik->tjk", weighted, by_pose, optimize=True)
+    right = np.einsum("tnij,tni->tj", weighted, error, optimize=True)
     _add_stillness(blocks, right, motion, middle, still, prior)
     _add_smoothness(blocks, right, motion, centre, view.times, prior)
-    return blocks, right, centre
+    full, right = _dense(blocks), right.ravel()
+    count = len(points)
+    if place_sd is None:
+        empty = np.zeros((6 * view.steps, count, 3))
+        return _System(full, right, centre, empty, np.zeros((count, 3, 3)), np.zeros((count, 3)))
+    coupling = np.einsum("tnij,tnik->tjnk", weighted, by_point, optimize=True)
+    coupling = coupling.reshape(6 * view.steps, count, 3)
+    weighted = by_point * weight[..., None, None]
+    own = np.einsum("tnij,tnik->njk", weighted, by_point, optimize=True)
+    inverse = np.asarray(np.linalg.inv(own + place_sd**-2.0 * np.eye(3)), float)
+    pull = np.einsum("tnij,tni->nj", weighted, error, optimize=True)
+    pull -= place_sd**-2.0 * (points - given)
+    through = np.einsum("anj,njk->ank", coupling, inverse)
+    width = 3 * count
+    full -= through.reshape(-1, width) @ coupling.reshape(-1, width).T
+    right = right - through.reshape(-1, width) @ pull.ravel()
+    return _System(full, right, centre, coupling, inverse, pull)
 
 
-def _observations(
+def _linearised(
     view: View, motion: RigidTransform, points: Array, centre: Array
-) -> tuple[Array, Array]:
-    rotation = view.path.rotation.as_matrix()
-    world = np.einsum("tij,nj->tni", motion.rotation.as_matrix(), points)
-    world += motion.translation[:, None]
+) -> tuple[Array, Array, Array, Array]:
+    """Jacobians by pose (T, N, 2, 6) and point (T, N, 2, 3), weights (T, N), errors (T, N, 2)."""
+    rotation, turned = view.path.rotation.as_matrix(), motion.rotation.as_matrix()
+    world = np.einsum("tij,nj->tni", turned, points) + motion.translation[:, None]
     local = np.einsum("tji,tnj->tni", rotation, world - view.path.translation[:, None])
     error = np.nan_to_num(view.xy) - pixels(view.camera, local)
     error = np.where(view.visible[..., None], error, 0.0)
@@ -119,15 +175,12 @@ def _observations(
     # Far beyond what its neighbours show, an observation is a lost track and gets no say at all.
     lost = size > np.maximum(10.0, 3 * _median(size, view.visible))
     weight = huber_weight(size, 1.5) * view.visible * ~lost
-    by_point = np.einsum(
+    by_world = np.einsum(
         "tnij,tkj->tnik", projection_jacobian(view.camera, local), rotation, optimize=True
     )
-    by_turn = np.cross((world - centre[:, None])[:, :, None, :], by_point)
-    jacobian = np.concatenate((by_turn, by_point), -1)
-    weighted = jacobian * weight[..., None, None]
-    blocks = np.zeros((view.steps, 3, 6, 6))
-    blocks[:, 0] = np.einsum("tnij,tnik->tjk", weighted, jacobian, optimize=True)
-    return blocks, np.einsum("tnij,tni->tj", weighted, error, optimize=True)
+    by_turn = np.cross((world - centre[:, None])[:, :, None, :], by_world)
+    by_point = np.einsum("tnij,tjk->tnik", by_world, turned, optimize=True)
+    return np.concatenate((by_turn, by_world), -1), by_point, weight, error
 
 
 def _median(size: Array, visible: Mask) -> Array:
@@ -185,14 +238,12 @@ def _add_rows(blocks: Array, right: Array, rows: Array, error: Array, weight: Ar
             blocks[j : j + count, i - j] += square[:, :, None] * np.eye(6)
 
 
-def _banded(blocks: Array) -> Array:
-    """(18, 6 T) lower banded form of the normal blocks."""
+def _dense(blocks: Array) -> Array:
+    """(6 T, 6 T) symmetric matrix of the normal blocks."""
     steps = len(blocks)
-    banded = np.zeros((18, 6 * steps))
+    full = np.zeros((steps, 6, steps, 6))
     for offset in range(min(3, steps)):
-        last = steps - offset
-        for i in range(6):
-            for j in range(6):
-                if (below := 6 * offset + i - j) >= 0:
-                    banded[below, j : 6 * last : 6] = blocks[:last, offset, i, j]
-    return banded
+        t = np.arange(steps - offset)
+        full[t + offset, :, t, :] = blocks[t, offset]
+        full[t, :, t + offset, :] = blocks[t, offset].transpose(0, 2, 1)
+    return full.reshape(6 * steps, 6 * steps)

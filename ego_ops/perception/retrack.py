@@ -20,13 +20,15 @@ from ego_ops.geometry.view import Array, pixels
 from ego_ops.perception.scene import Scene
 from ego_ops.perception.tracks import Tracks
 
+Image = NDArray[np.uint8]
+
 
 @dataclass(frozen=True)
 class Retracker:
     """Finds an object's points again in each frame, given its motion so far."""
 
-    window: int = 21
-    """Pixels."""
+    window: int = 9
+    """Pixels; small, since a wide window sees the background past the object's edge."""
     correlation: float = 0.8
     """Least normalised correlation of a point's patch with its keyframe's."""
     search: float = 20.0
@@ -44,73 +46,80 @@ class Retracker:
         """
         key = keyframes(moved, tracks)
         xy = np.where(moved.inliers[..., None], tracks.xy, np.nan)
+        poses = path.inv() * moved.motion
+        expected = pixels(
+            scene.camera, scene.view(tracks, path).from_object(moved.motion).local(moved.points)
+        )
         for frame in np.unique(key[key >= 0]):
             who = np.flatnonzero(key == frame)
+            warps = self._warps(scene, poses, moved.middle, frame)
             for t in range(len(scene.times)):
                 if t != frame:
-                    found = self._match(scene, path, moved, tracks.xy[frame, who], who, frame, t)
+                    found = self._match(
+                        scene.gray[frame],
+                        scene.gray[t],
+                        warps[t],
+                        tracks.xy[frame, who],
+                        expected[t, who],
+                    )
                     good = np.isfinite(found[:, 0])
                     xy[t, who[good]] = found[good]
         return Tracks(xy, np.isfinite(xy[..., 0]), tracks.start)
 
     def _match(
-        self,
-        scene: Scene,
-        path: RigidTransform,
-        moved: ObjectMotion,
-        seen: Array,
-        who: NDArray[np.int64],
-        frame: int,
-        t: int,
+        self, keyframe: Image, frame: Image, warp: Array, seen: Array, expected: Array
     ) -> Array:
-        """(n, 2) pixels in frame t of points `who`, `seen` (n, 2) in the keyframe; NaN if lost."""
-        lost = np.full((len(who), 2), np.nan)
-        camera = scene.camera
-        there = (path[t].inv() * moved.motion[t]).apply(moved.points[who])
-        expected = pixels(camera, there)
-        inside = camera.contains(expected, 8) & (there[:, 2] > 0.05)
+        """(n, 2) pixels in a frame of points `seen` (n, 2) in a keyframe; NaN for those not found.
+
+        Args:
+            warp: (2, 3) affine map of the keyframe's pixels to the frame's.
+            expected: (n, 2) pixels where the motion puts the points.
+        """
+        lost = np.full_like(seen, np.nan)
+        height, width = frame.shape
+        inside = (expected > 8).all(-1) & (expected < (width - 9, height - 9)).all(-1)
         if not inside.any():
             return lost
-        warp = self._warp(scene, path, moved, frame, t)
         low = np.maximum(np.floor(expected[inside].min(0)).astype(int) - self.margin, 0)
         high = np.ceil(expected[inside].max(0)).astype(int) + self.margin
-        patch = scene.gray[t, low[1] : high[1], low[0] : high[0]]
-        warp[:, 2] -= low
-        key = cv2.warpAffine(
-            scene.gray[frame], warp, patch.shape[::-1], borderMode=cv2.BORDER_REPLICATE
-        )
-        begin = (seen @ warp[:, :2].T + warp[:, 2]).astype(np.float32)[:, None]
-        size = (self.window, self.window)
+        patch = frame[low[1] : high[1], low[0] : high[0]]
+        into = np.column_stack((warp[:, :2], warp[:, 2] - low))
+        key = cv2.warpAffine(keyframe, into, patch.shape[::-1], borderMode=cv2.BORDER_REPLICATE)
+        begin = (seen @ into[:, :2].T + into[:, 2]).astype(np.float32)[:, None]
         guess = (expected - low).astype(np.float32)[:, None]
-        found, ok, _ = cv2.calcOpticalFlowPyrLK(
-            key, patch, begin, guess.copy(), winSize=size, maxLevel=2,
-            flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
-        )  # fmt: skip
-        back, ok_back, _ = cv2.calcOpticalFlowPyrLK(
-            patch, key, found, begin.copy(), winSize=size, maxLevel=2,
-            flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
-        )  # fmt: skip
-        good = inside & (ok[:, 0] > 0) & (ok_back[:, 0] > 0)
-        good &= np.linalg.norm(back - begin, axis=-1)[:, 0] < 1.0
+        found, ok = self._flow(key, patch, begin, guess)
+        back, ok_back = self._flow(patch, key, found, begin)
+        good = inside & ok & ok_back & (np.linalg.norm(back - begin, axis=-1)[:, 0] < 1.0)
         good &= np.linalg.norm(found - guess, axis=-1)[:, 0] < self.search
         for i in np.flatnonzero(good):
             good[i] = correlation(key, patch, begin[i, 0], found[i, 0]) > self.correlation
         return np.where(good[:, None], found[:, 0] + low, lost)
 
-    def _warp(
-        self, scene: Scene, path: RigidTransform, moved: ObjectMotion, frame: int, t: int
-    ) -> Array:
-        """(2, 3) affine map of keyframe pixels to frame t, exact for the object's own plane.
+    def _flow(
+        self, here: Image, there: Image, points: NDArray, guess: NDArray
+    ) -> tuple[NDArray, NDArray[np.bool_]]:
+        """Lucas-Kanade from a guess: (n, 1, 2) pixels and which (n,) were found."""
+        found, ok, _ = cv2.calcOpticalFlowPyrLK(
+            here, there, points, guess.copy(), winSize=(self.window, self.window), maxLevel=2,
+            flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
+        )  # fmt: skip
+        return found, ok[:, 0] > 0
 
-        The plane through its middle that faces the keyframe's camera stands in for its surface.
+    def _warps(self, scene: Scene, poses: RigidTransform, middle: Array, frame: int) -> Array:
+        """(T, 2, 3) affine maps of a keyframe's pixels to every frame, exact for one plane.
+
+        The plane through the object's middle that faces the keyframe's camera stands in for its
+        surface.
+
+        Args:
+            poses: T poses that map the object's points, as they lay, to the camera.
         """
-        key = path[frame].inv() * moved.motion[frame]
-        middle = key.apply(moved.middle)
-        corner = middle + 0.02 * np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0.0]])
-        move = path[t].inv() * moved.motion[t] * key.inv()
-        source = pixels(scene.camera, corner).astype(np.float32)
-        target = pixels(scene.camera, move.apply(corner)).astype(np.float32)
-        return cv2.getAffineTransform(source, target)
+        corners = poses[frame].apply(middle) + 0.02 * np.eye(3)[[2, 0, 1]] * [[0], [1], [1]]
+        source = pixels(scene.camera, corners).astype(np.float32)
+        moves = poses * poses[frame].inv()
+        places = np.einsum("tij,nj->tni", moves.rotation.as_matrix(), corners)
+        target = pixels(scene.camera, places + moves.translation[:, None]).astype(np.float32)
+        return np.stack([cv2.getAffineTransform(source, corner) for corner in target])
 
 
 def keyframes(moved: ObjectMotion, tracks: Tracks) -> NDArray[np.int64]:

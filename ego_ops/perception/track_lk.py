@@ -26,8 +26,8 @@ class LucasKanade:
     """Pixels between corners."""
     quality: float = 0.003
     """The weakest corner's strength, as a share of the strongest in the frame."""
-    window: int = 21
-    """Pixels."""
+    window: int = 11
+    """Pixels; small, since a wide window sees two surfaces at once where one ends."""
     levels: int = 4
     """Pyramid levels above the full image."""
     forward_backward: float = 1.0
