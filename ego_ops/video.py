@@ -76,8 +76,8 @@ def decode_window(
     are scaled and converted. A packet that cannot be decoded costs the frames up to the next
     keyframe, since they would be built on a wrong picture; the others keep their own times.
     (Damage that the decoder takes for a picture stays unseen: one flipped bit in a hundred in
-    H.264, one in four in HEVC, which notices less.) Rotation metadata
-    is applied; a sample aspect ratio is not, so pixels stay those of the intrinsics.
+    H.264, one in four in HEVC.) Rotation metadata is applied; a sample aspect ratio is not, so
+    pixels stay those of the intrinsics.
 
     Args:
         path: local file, or an fsspec URL (`s3://…`; PyAV only).

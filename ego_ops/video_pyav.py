@@ -84,7 +84,7 @@ class Video:
     def __init__(self, container: av.container.InputContainer, where: str):
         self._container = container
         self._stream = _video_stream(container, where)
-        # Workers run one to a core, where a second thread brings nothing (bench/decode.py).
+        # Workers run one to a core: a second thread would take its time from another worker.
         self._stream.codec_context.thread_count = 1
         self._stream.codec_context.options = STRICT
         self._start: int = self._stream.start_time
