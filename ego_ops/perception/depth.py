@@ -48,6 +48,9 @@ class TriangulatedDepth:
 
     noise: float = 1.0
     """Pixels of one observation, with the recorded camera pose's part in it."""
+    alike: float = 3.0
+    """Factor on standard deviations, since a track errs alike in neighbouring frames: nine
+    observations are worth one."""
     worst: float = 0.15
     """Largest standard deviation of a depth, as a share of it, that still counts as known."""
     back_off: int = 2
@@ -67,5 +70,6 @@ class TriangulatedDepth:
         still = view.where(np.arange(view.steps)[:, None] < last)
         fit = triangulate(still)
         depth = view.local(fit.points)[..., 2]
-        known = still.visible & (depth > 0) & (self.noise * fit.spread < self.worst * depth)
+        spread = self.alike * self.noise * fit.spread
+        known = still.visible & (depth > 0) & (spread < self.worst * depth)
         return np.where(known & (rms(fit.residual) < 2.5 * self.noise), depth, np.nan)
