@@ -2,9 +2,9 @@
 
 `python bench/decode.py` makes its own videos (an hour of 640x360, and short ones of 640x480 and
 1408x1408) in a temporary folder. Times and rates are in CPU seconds, so that other work on the
-machine does not show, except `decode_only_*`, which compares threads. `long_file.ok` says whether a window in the middle of the hour
-costs at most 1.2 times what the same frames cost in a file of their own, plus one keyframe
-interval's decoding.
+machine does not show, except `decode_only_*`, which compares threads. `long_file.ok` says
+whether a window in the middle of the hour costs at most 1.2 times what the same frames cost in a
+file of their own, plus one keyframe interval's decoding.
 """
 
 from __future__ import annotations
