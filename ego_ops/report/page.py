@@ -179,8 +179,8 @@ def _pace(found: Survey) -> list[Figure]:
             pace.append(Figure(f"{half}, mean a clip", meaning, f"{mean:.2f} s"))
     if found.rate is not None:
         meaning = "clips by the time from the first one's start to the last commit, all workers"
-        unit, rate = ("s", found.rate) if found.rate >= 1 else ("min", 60 * found.rate)
-        pace.append(Figure("throughput", meaning, f"{_digits(rate)} clips/{unit}"))
+        unit, rate = ("second", found.rate) if found.rate >= 1 else ("minute", 60 * found.rate)
+        pace.append(Figure(f"clips per {unit}", meaning, _digits(rate)))
     return pace
 
 

@@ -116,9 +116,9 @@ class Paths:
         """Draw the past path solid, the future faint and the object's axes into an RGB image."""
         path, axes, truth = self.pixels(camera, step)
         size = max(1.0, max(image.shape[:2]) / 400)
-        if truth is not None:  # a band, of which the edges are seen where ours lies on it
-            _line(image, truth, TRUE, 4 * size)
         faint = image.copy()
+        if truth is not None:  # a band, of which the edges are seen where ours lies on it
+            _line(faint, truth, TRUE, 4 * size)
         _line(faint, path[step:], FUTURE, size)
         cv2.addWeighted(faint, 0.6, image, 0.4, 0, dst=image)
         _line(image, path[: step + 1], OURS, 2.5 * size, outline=truth is None)
@@ -144,6 +144,8 @@ def _pictures(
     if not found.frames:
         return [], source, f"{why}; the shards hold no pictures either"
     small = [cv2.imdecode(np.frombuffer(found.frames[s], np.uint8), 1) for s in steps]
+    if any(image is None for image in small):
+        return [], source, f"{why}; the pictures in the shards cannot be decoded"
     rgb = [np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8) for image in small]
     return rgb, source.letterboxed(rgb[0].shape[0]), why
 
