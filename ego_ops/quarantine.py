@@ -53,7 +53,11 @@ def guarded(job: Job, claims: Claims, half: Half, clip: Clip, *given: bytes) -> 
 
 
 def _apart(job: Job, half: Half, clip: Clip, *given: bytes) -> Any:
-    """`here` in a child process. Its death gives the verdict `poison` or `timeout`."""
+    """`here` in a child process.
+
+    Its death gives the verdict `poison` or `timeout`, or `worker_lost`, which is tried again,
+    where it was killed from outside.
+    """
     with tempfile.TemporaryDirectory(prefix="quarantine-") as name:
         folder = Path(name)
         (folder / "task").write_bytes(pickle.dumps((job, half, clip, given)))
@@ -85,6 +89,8 @@ def _death(code: int, log: str, job: Job) -> Verdict:
         error = log.strip().splitlines()[-1]
         return failed("worker_lost", f"its quarantine could not start: {error}", MAX_ATTEMPTS)
     how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
+    if -code in (signal.SIGKILL, signal.SIGTERM):
+        return failed("worker_lost", f"killed from outside ({how}): out of memory?", MAX_ATTEMPTS)
     return failed("poison", f"ends the process that works on it: {how}{at}")
 
 

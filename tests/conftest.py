@@ -1,25 +1,27 @@
-"""What tests share: the import path, and one Ray cluster for those that need one."""
+"""What tests share: one Ray cluster for those that need one, and the way to their modules."""
 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+from workflows import cluster
+
+# For the processes that tests start, which import the tests' pipelines.
 os.environ["PYTHONPATH"] = os.pathsep.join(
-    path for path in (str(ROOT), os.environ.get("PYTHONPATH")) if path
+    path
+    for path in (str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH"))
+    if path
 )
 
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
     """A local Ray of 4 logical CPUs, which `workflows.cluster.connect` finds and uses."""
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    cluster.hush()
     import ray
 
     ray.init(

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from workflows.extract import ExtractConfig
 
 _NOISE = "A worker died or was killed|infinite retries remaining"
-"""Ray's own words for what the job survives by design."""
 
 
 @contextmanager
@@ -29,8 +28,7 @@ def connect(config: ExtractConfig) -> Iterator[int]:
     Raises:
         UserError: there is no cluster at the address, or it has no room for the workers.
     """
-    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", _NOISE)
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    hush()
     import ray
 
     ours = not ray.is_initialized()
@@ -46,6 +44,12 @@ def connect(config: ExtractConfig) -> Iterator[int]:
     finally:
         if ours:
             ray.shutdown()
+
+
+def hush() -> None:
+    """Keep Ray's words about what the job survives by design off the screen; before its import."""
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", _NOISE)
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 
 
 @contextmanager
