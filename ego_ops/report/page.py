@@ -30,7 +30,7 @@ _HEADLINES = {
     "rotation_median_rad": "rotation error",
     "placement_m": "placement error",
     "camera_ate_m": "camera path error",
-    "static_m": "position error if nothing moved",
+    "static_m": "error if nothing moved",
 }
 _TRUTH_COLUMNS = {
     "position_median_m": "position, median",
