@@ -70,7 +70,7 @@ class GeometricPipeline:
         )  # fmt: skip
         scene = _scene(clip, frames, recording)
         background = self.overview.track(scene.gray)
-        scene, path = _with_path(scene, background)
+        scene, path = _with_path(clip, scene, background)
         where = self._where(clip, scene)
         tracks = Tracks.joined([background, self.closeup.track(scene.gray, where)])
         tracks = tracks.select(tracks.visible.sum(0) >= 6)
@@ -143,12 +143,15 @@ def _scene(clip: Clip, frames: Frames, recording: Recording) -> Scene:
     return Scene(frames.gray()[kept], pts, full.scaled(width, height), recording)
 
 
-def _with_path(scene: Scene, background: Tracks) -> tuple[Scene, RigidTransform]:
+def _with_path(clip: Clip, scene: Scene, background: Tracks) -> tuple[Scene, RigidTransform]:
     """T poses T_world_camera: recorded, on the video's clock, else from recorded depth."""
     recorded = scene.recording.path
     if recorded is not None:
-        scene = replace(scene, offset=estimate_offset(scene, background))
-        return scene, recorded.at(scene.clock)
+        try:
+            scene = replace(scene, offset=estimate_offset(scene, background))
+            return scene, recorded.at(scene.clock)
+        except AnnotationError as error:
+            raise AnnotationError(f"{clip.annotation}: {error}") from None
     depth = RecordedDepth().depth(scene, None, background)
     return scene, estimate_path(scene.camera, background.xy, background.visible, depth, scene.times)
 

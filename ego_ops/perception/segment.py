@@ -46,7 +46,8 @@ class MovingGroup:
 
         Raises:
             Rejection: nothing moves (`nothing_moves`), or nothing as one rigid thing
-                (`no_rigid_group`).
+                (`no_rigid_group`), or the camera moved too little to place what does
+                (`too_little_parallax`).
         """
         view = scene.view(tracks, camera_path)
         onset = first_motion(view)
@@ -84,6 +85,14 @@ class MovingGroup:
                     best, most = chosen, value
         if len(best):
             return np.isin(np.arange(view.count), best)
+        unplaced = int((np.isnan(points[:, 0]) & (onset < view.steps) & ~on_hand).sum())
+        if seen < self.least_points <= unplaced:
+            sway = np.ptp(view.path.translation, axis=0).max()
+            raise Rejection(
+                "too_little_parallax",
+                f"{unplaced} points move, but with {100 * sway:.0f} cm of head motion "
+                f"in the clip only {seen} of them could be placed while they were still",
+            )
         if seen < self.least_points:
             raise Rejection(
                 "nothing_moves",
