@@ -17,7 +17,7 @@ from ego_ops.geometry.object_motion import (
     world_points,
 )
 from ego_ops.geometry.triangulate import first_motion, triangulate
-from ego_ops.geometry.view import Array, Index, Mask, View, rms
+from ego_ops.geometry.view import NEAREST, Array, Index, Mask, View, pixels, rms
 from ego_ops.perception.scene import BACKGROUND, OBJECT, OTHER, Scene
 from ego_ops.perception.tracks import Tracks
 
@@ -135,13 +135,24 @@ class MovingGroup:
 
     def _joining(self, view: View, moved: ObjectMotion) -> Mask:
         """(N,) tracks that rest in the object's frame and not in the world."""
+        size = np.nanmax(np.linalg.norm(moved.points - moved.middle, axis=-1))
+        reach = 1.5 * size + 0.03
         seen = view.where(moved.observed[:, None])
+        who = np.flatnonzero(_close_to(seen, moved, reach) & (seen.visible.sum(0) >= 5))
+        seen = seen.select(who)
         rigid, world = triangulate(seen.from_object(moved.motion)), triangulate(seen)
         error, alternative = rms(rigid.residual), rms(world.residual)
-        size = np.nanmax(np.linalg.norm(moved.points - moved.middle, axis=-1))
-        near = np.linalg.norm(rigid.points - moved.middle, axis=-1) < 1.5 * size + 0.03
-        sure = (seen.visible.sum(0) >= 5) & (rigid.spread < 0.03) & near
-        return sure & (error < 1.5) & (alternative > 2 * error + 1.5)
+        near = np.linalg.norm(rigid.points - moved.middle, axis=-1) < reach
+        joins = near & (rigid.spread < 0.03) & (error < 1.5) & (alternative > 2 * error + 1.5)
+        return np.isin(np.arange(view.count), who[joins])
+
+
+def _close_to(view: View, moved: ObjectMotion, reach: float) -> Mask:
+    """(N,) tracks that stay, in the picture, within `reach` metres of the object's middle."""
+    middle = view.from_object(moved.motion).local(moved.middle[None])[:, 0]
+    radius = reach * view.camera.fx / np.maximum(middle[:, 2], NEAREST)
+    gap = np.linalg.norm(view.xy - pixels(view.camera, middle)[:, None], axis=-1)
+    return (~view.visible | (gap < radius[:, None])).all(0)
 
 
 def starts_on_hand(scene: Scene, path: RigidTransform, tracks: Tracks, radius: float) -> Mask:
