@@ -14,9 +14,18 @@ from pathlib import Path
 
 from ego_ops.errors import UserError
 from ego_ops.synthetic.egodex import write_clip
-from ego_ops.synthetic.render import load_mujoco
+from ego_ops.synthetic.render import Shot, intrinsics, load_mujoco, render_scene
+from ego_ops.synthetic.scene import Scene, sample_scene
 
-__all__ = ["write_clip", "write_egodex"]
+__all__ = [
+    "Scene",
+    "Shot",
+    "intrinsics",
+    "render_scene",
+    "sample_scene",
+    "write_clip",
+    "write_egodex",
+]
 
 
 def write_egodex(

@@ -88,7 +88,7 @@ def reaching(
             times, release + 0.1, release + 0.5
         )
         # The opened hand comes from outside, so that no finger goes through the thing.
-        aside = (1 - away)[:, None] * np.array([-0.045, 0.055, 0.0])
+        aside = (1 - away)[:, None] * np.array([-0.055, 0.085, 0.0])
         at_thing = thing(times) * repeat(grasp.hand_to_thing, len(times))
         at_thing = at_thing * RigidTransform.from_translation(aside)
         near = ramp(times, contact - 1.15, contact - 0.15) - ramp(

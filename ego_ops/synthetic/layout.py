@@ -47,7 +47,7 @@ def lamp(rng: np.random.Generator, passing: Floats, eyes: Floats) -> Placed:
     """A lamp that hangs between the eyes and the point (3,) where the thing passes, above arms."""
     thing = things.lamp(rng, "lamp", (0.03, 0.5, 0.0))
     foot = eyes + 0.56 * (passing - eyes)
-    height = max(foot[1] - 0.015, TABLE + 0.235)
+    height = max(foot[1], TABLE + 0.235)
     return Placed(thing, standing(thing, foot[[0, 2]], 0.0, height))
 
 

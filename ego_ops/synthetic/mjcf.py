@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import RigidTransform, Rotation
 
 from ego_ops.synthetic import hand, meshes, textures
@@ -19,6 +19,7 @@ from ego_ops.synthetic.meshes import Mesh
 from ego_ops.synthetic.scene import Scene
 from ego_ops.synthetic.textures import Image
 
+Floats = NDArray[np.float64]
 ROOM, OBJECT, CLUTTER, HANDS = range(4)
 """Geom groups, by which a renderer leaves things out."""
 FOCAL = 736.6339 / 1920
@@ -34,6 +35,7 @@ class _Model:
     files: dict[str, bytes] = field(default_factory=dict)
 
     def material(self, name: str, image: Image, gloss: float) -> str:
+        """Add a textured look; returns the attribute of a geom that has it."""
         ok, png = cv2.imencode(".png", image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
         if not ok:
             raise ValueError(f"texture {name} cannot be encoded as PNG")
@@ -81,7 +83,10 @@ def build(scene: Scene, size: tuple[int, int]) -> tuple[str, dict[str, bytes]]:
         f'sensorsize="{width * 1e-5} {height * 1e-5}" '
         f'focalpixel="{FOCAL * width} {FOCAL * width}" principalpixel="-0.5 0.5"/>',
     )
-    return _xml(model, rng, size), model.files
+    sun = np.array([rng.uniform(-0.5, 0.5), -1.0, rng.uniform(-0.45, -0.15)])
+    if scene.recipe.lamp:
+        sun[2] = 0.1  # The lamp's shadow falls short of the thing that it hides.
+    return _xml(model, sun, size), model.files
 
 
 def _room(model: _Model, rng: np.random.Generator) -> None:
@@ -130,26 +135,26 @@ def _hands(model: _Model, rng: np.random.Generator) -> None:
             model.moving(f"{side}/{body}", content)
 
 
-def _xml(model: _Model, rng: np.random.Generator, size: tuple[int, int]) -> str:
+def _xml(model: _Model, sun: Floats, size: tuple[int, int]) -> str:
     width, height = size
-    sun = np.array([rng.uniform(-0.5, 0.5), -1.0, rng.uniform(-0.45, -0.15)])
-    warm = np.array([1.0, rng.uniform(0.88, 0.98), rng.uniform(0.78, 0.92)])
+    warm = np.array([1.0, 0.94, 0.86])
+    shadow = 2 ** int(np.ceil(np.log2(2 * width)))  # edges about as fine as the picture
     return f"""<mujoco>
   <compiler angle="radian"/>
   <statistic extent="1" center="0 {TABLE} -0.4"/>
   <visual>
     <global offwidth="{width}" offheight="{height}"/>
-    <quality shadowsize="2048" offsamples="4"/>
-    <map znear="0.02" zfar="10" shadowclip="1.2"/>
-    <headlight ambient="0.30 0.29 0.28" diffuse="0.12 0.12 0.12" specular="0 0 0"/>
+    <quality shadowsize="{shadow}" offsamples="4"/>
+    <map znear="0.02" zfar="10" shadowclip="0.8"/>
+    <headlight ambient="0.34 0.33 0.32" diffuse="0.12 0.12 0.12" specular="0 0 0"/>
   </visual>
   <default><geom contype="0" conaffinity="0"/></default>
   <asset>{"".join(model.assets)}</asset>
   <worldbody>
     <light directional="true" pos="{_text(np.array([0, TABLE, -0.4]) - 1.5 * sun)}"
-      dir="{_text(sun)}" diffuse="{_text(0.62 * warm)}" specular="0.3 0.3 0.3"/>
+      dir="{_text(sun)}" diffuse="{_text(0.52 * warm)}" specular="0.3 0.3 0.3"/>
     <light directional="true" pos="-1 2 1" dir="0.5 -0.7 -0.8" castshadow="false"
-      diffuse="0.18 0.18 0.2" specular="0 0 0"/>
+      diffuse="0.26 0.26 0.28" specular="0 0 0"/>
     {"".join(model.bodies)}
   </worldbody>
 </mujoco>"""
@@ -159,6 +164,6 @@ def _text(values: ArrayLike) -> str:
     return " ".join(f"{v:.6f}" for v in np.asarray(values, float))
 
 
-def as_mujoco(pose: Rotation) -> np.ndarray:
+def as_mujoco(pose: Rotation) -> Floats:
     """Scalar-first quaternions (N, 4), MuJoCo's order."""
     return np.roll(pose.as_quat(), 1, axis=-1)

@@ -70,7 +70,7 @@ RECIPES = (
         other_hand=True,
     ),
     Recipe(
-        "add_remove_mug", "Add Remove Mug", "mug", "mug", (0.088, 0.102, 0.0),
+        "add_remove_mug", "Add Remove Mug", "mug", "mug", (0.092, 0.112, 0.0),
         ("add", "remove"), "Set the mug down next to the other things.",
         "Remove the mug from the other things.", "2",
         start=(0.08, -0.31), goal=(-0.08, -0.33), lift=0.11, yaw=45.0, tilt=(20.0, 0.0, 0.0),

@@ -63,6 +63,12 @@ def load_mujoco() -> Any:
     """
     if importlib.util.find_spec("mujoco") is None:
         raise UserError("rendering the demo needs mujoco: pip install 'egoscaler-ray[demo]'")
+    if "mujoco" in sys.modules:
+        # How it renders was settled when it was imported.
+        loaded: Any = sys.modules["mujoco"]
+        if loaded.GLContext.__module__ in ("mujoco.egl", "mujoco.osmesa"):
+            return loaded
+        raise UserError("mujoco was imported for rendering to a screen: set MUJOCO_GL=egl first")
     given = os.environ.get("MUJOCO_GL")
     for backend in [given] if given else ["egl", "osmesa"]:
         # A failed attempt cannot be undone within a process, so each is tried in another one.

@@ -127,8 +127,8 @@ def _furnished(bare: Scene, rng: np.random.Generator, goal: Floats) -> Scene:
     fixed = []
     if recipe.lamp:
         at = np.array([bare.contact * 0.55 + bare.release * 0.45])
-        passing, eyes = bare.object(at).translation[0], bare.camera(at).translation[0]
-        fixed.append(layout.lamp(rng, passing, eyes))
+        upper = bare.object(at).translation[0] + [0, 0.22 * bare.thing.height, 0]
+        fixed.append(layout.lamp(rng, upper, bare.camera(at).translation[0]))
     if recipe.bowl:
         bowl = things.bowl(rng, "bowl", (0.13, 0.055, 0.0))
         fixed.append(Placed(bowl, layout.standing(bowl, goal - [0.16 * sign, 0.01], 0.0)))

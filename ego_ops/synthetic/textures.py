@@ -133,7 +133,7 @@ def label(rng: np.random.Generator, height: int, width: int, hue: float, title: 
     blobs = fractal(rng, height, width, (height / 9, height / 3))
     image[blobs > 0.7] = np.array(near, np.uint8)
     image[blobs < -1.0] = np.array(deep, np.uint8)
-    for fill in (contrast, near, _CREAM, deep) * 4:
+    for fill in (contrast, near, _CREAM, deep) * 6:
         _shape(image, rng, fill)
     top = int(rng.uniform(0.12, 0.22) * height)
     cv2.rectangle(image, (0, top), (width, top + int(0.3 * height)), _CREAM, -1)
@@ -159,7 +159,7 @@ def _band(strip: Image, rng: np.random.Generator, ground: Colour, ink: Colour) -
 def _shape(image: Image, rng: np.random.Generator, fill: Colour) -> None:
     height, width = image.shape[:2]
     centre = np.array([rng.uniform(0.03, 0.97) * width, rng.uniform(0.45, 0.97) * height])
-    radius = rng.uniform(0.03, 0.09) * min(height, width) + 3
+    radius = rng.uniform(0.02, 0.08) * min(height, width) + 3
     corners = int(rng.integers(3, 9))
     angle = rng.uniform(0, 6) + np.arange(2 * corners) * np.pi / corners
     reach = radius * np.where(np.arange(2 * corners) % 2, rng.uniform(0.4, 1.0), 1.0)
