@@ -4,8 +4,10 @@
 
 The pipeline burns a fixed CPU time on each clip, so the plain loops (one process a worker, nothing
 written) are the most that the cores can give. The rate of `extract` is taken from the times in
-its commit records, first to last; starting Ray and its actors is reported apart. With --clip-ms 0
-the ratio says nothing, and the rate is what the machinery can do at best. Prints one JSON line.
+its commit records, first to last; starting Ray and its actors is reported apart. `cpu_share` is
+the part of all CPU time that the pipeline got, Ray's processes and the start of the actors
+counted: unlike the ratio it holds on a busy machine too. With --clip-ms 0 both say nothing, and
+the rate is what the machinery can do at best. Prints one JSON line.
 """
 
 from __future__ import annotations
@@ -20,11 +22,13 @@ import tempfile
 import time
 from pathlib import Path
 
+import psutil
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ego_ops import shards
 from tests.pipelines import Burn, clips, write_manifest
-from workflows import extract
+from workflows import cluster, extract
 
 
 def main() -> None:
@@ -46,9 +50,10 @@ def main() -> None:
             clips_per_shard=args.clips_per_shard,
             quiet=True,
         )
-        begun = time.time()
-        extract.run(config)
-        wall = time.time() - begun
+        with cluster.connect(config):
+            begun, before = time.time(), _cpu_seconds()
+            extract.run(config)
+            wall, cpu = time.time() - begun, _cpu_seconds() - before
         first, rate = _rate(config.out)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     with multiprocessing.Pool(workers) as pool:
@@ -62,11 +67,21 @@ def main() -> None:
         "clips_per_s": round(rate, 2),
         "plain_clips_per_s": round(plain, 2),
         "ratio": round(rate / plain, 3),
+        "cpu_share": round(args.clips * args.clip_ms / 1000 / cpu, 3),
         "start_s": round(first - begun, 1),
         "wall_s": round(wall, 1),
         "driver_peak_mb": round(peak),
     }
     print(json.dumps(result))
+
+
+def _cpu_seconds() -> float:
+    """CPU time of this process and of Ray's."""
+    total = 0.0
+    for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
+        used = process.cpu_times()
+        total += used.user + used.system
+    return total
 
 
 def _rate(out: str) -> tuple[float, float]:

@@ -182,7 +182,8 @@ def _path(bucket: int) -> str:
 
 def _read(where: Store, bucket: int, columns: list[str]) -> pa.Table:
     try:
-        return pq.read_table(io.BytesIO(where.read(_path(bucket))), columns=columns)
+        file = pq.ParquetFile(pa.BufferReader(where.read(_path(bucket))))
+        return file.read(columns, use_threads=False)
     except (FileNotFoundError, pa.ArrowInvalid) as error:
         raise UserError(
             f"{where.url}/{_path(bucket)}: cannot be read ({error}); "

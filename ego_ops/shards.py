@@ -118,7 +118,8 @@ def view(where: Store, bucket: int, first: str = FIRST, last: str = LAST) -> Vie
         for corpus, many in record["clips"].items():
             for clip_id, status, label, attempt, again in many:
                 entry = Entry(status, label, attempt, again, corpus, part, run, when)
-                if clip_id not in best or _precedence(entry) > _precedence(best[clip_id]):
+                other = best.setdefault(clip_id, entry)
+                if other is not entry and _precedence(entry) > _precedence(other):
                     best[clip_id] = entry
     return best
 
@@ -139,7 +140,7 @@ def left(ids: Iterable[str], done: View, retry: Collection[str], run: str) -> li
         retry: error classes (or reasons) that are opened again, once by each run.
         run: this run.
     """
-    return [i for i in ids if i not in done or _open(done[i], retry, run)]
+    return [i for i in ids if (entry := done.get(i)) is None or _open(entry, retry, run)]
 
 
 def parts(url: str, status: str | None = "ok") -> Iterator[tuple[str, list[str]]]:
@@ -213,7 +214,7 @@ def overlaps(name: str, first: str, last: str) -> bool:
 def _record(where: Store, path: str, sizes: dict[str, int]) -> dict | None:
     """A commit record, or None (with a warning) where it or its part is not whole."""
     try:
-        record = json.loads(where.read(path))
+        record = json.loads(where.read(path).decode())
         part, size = record["file"], record["bytes"]
     except (ValueError, KeyError, TypeError) as error:
         log.warning("%s/%s: not a commit record (%s); its clips are redone", where.url, path, error)

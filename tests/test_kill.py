@@ -65,13 +65,15 @@ class Driver:
         self.family = psutil.Process(self.process.pid).children(recursive=True)
         return [process for process in self.family if _works(process)]
 
-    def kill(self, everything: bool) -> None:
-        """SIGKILL the driver alone, whose Ray then ends by itself, or all at one stroke."""
+    def kill(self, what: str) -> None:
+        """SIGKILL the `driver`, Ray's `node`, or `all` at one stroke; the rest ends by itself."""
         driver = psutil.Process(self.process.pid)
         self.family = driver.children(recursive=True)
-        for process in [driver, *self.family] if everything else [driver]:
+        node = [process for process in self.family if process.name() == "raylet"]
+        for process in {"driver": [driver], "all": [driver, *self.family], "node": node[:1]}[what]:
             _kill(process)
-        self.process.communicate()
+        self.process.communicate(timeout=120)
+        assert self.process.returncode != 0
 
     def tidy(self) -> None:
         """See that no process that works on clips outlived its driver for long."""
@@ -132,7 +134,7 @@ def test_a_job_killed_at_random_ends_like_one_that_was_not(tmp_path, caplog, cap
     disturbed = config(tmp_path / "disturbed", manifest, seconds=0.05)
     kills: Counter[str] = Counter()
     drivers = []
-    for kind in ["driver", "all"] * 3:
+    for what in ("driver", "all", "node", "driver", "all", "all"):
         driver = Driver(disturbed)
         drivers.append(driver)
         driver.wait_for_commits(dice.randint(1, 5))
@@ -145,8 +147,8 @@ def test_a_job_killed_at_random_ends_like_one_that_was_not(tmp_path, caplog, cap
         driver.wait_for_commits(dice.randint(6, 8))
         time.sleep(dice.random() * 0.5)
         assert driver.process.poll() is None, "it ended before it could be killed"
-        driver.kill(everything=kind == "all")
-        kills[kind] += 1
+        driver.kill(what)
+        kills[what] += 1
     last = Driver(disturbed)
     text, _ = last.process.communicate(timeout=300)
     assert last.process.returncode == 0, text

@@ -37,6 +37,7 @@ def connect(config: ExtractConfig) -> Iterator[int]:
     try:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = not config.quiet
+        context.enable_rich_progress_bars, context.use_ray_tqdm = True, False
         # A unit may rightly take clips_per_shard times the clip's timeout to give its one row.
         context.execution_no_progress_timeout_s = -1
         logging.getLogger("ray.data").setLevel(logging.ERROR)

@@ -92,7 +92,9 @@ def run(config: ExtractConfig) -> Progress:
             count, wave = _left(manifest, job, config.clips_per_shard * _WAVE)
             progress.done, progress.left = total - count, count
             if (progress.attempts, count) == before:
-                raise UserError(f"{config.out}: {count} clips stay undone: is it written by others?")
+                raise UserError(
+                    f"{config.out}: {count} clips stay undone: is it written by others?"
+                )
     progress.close(config.max_unexpected)
     return progress
 
@@ -104,7 +106,7 @@ def _plan(units: list[work.Unit], job: Job, workers: int, config: ExtractConfig)
     plan = (
         ray.data.from_items(rows, override_num_blocks=len(rows))
         .map_batches(
-            _Perceive,
+            Perceive,
             fn_constructor_args=(job,),
             compute=ray.data.ActorPoolStrategy(size=workers),
             num_cpus=config.cpus_per_worker,
@@ -112,12 +114,14 @@ def _plan(units: list[work.Unit], job: Job, workers: int, config: ExtractConfig)
             batch_size=1,
             batch_format="pyarrow",
         )
-        .map_batches(_solve, fn_args=(job,), num_cpus=1, batch_size=1, batch_format="pyarrow")
+        .map_batches(
+            solve_and_commit, fn_args=(job,), num_cpus=1, batch_size=1, batch_format="pyarrow"
+        )
     )
     yield from plan.iter_rows()
 
 
-class _Perceive:
+class Perceive:
     """The actor of the first stage. What it returns travels as bytes; frames stay small JPEGs."""
 
     def __init__(self, job: Job):
@@ -134,7 +138,7 @@ class _Perceive:
         return pa.table({name: [value] for name, value in columns.items()}, schema=_BETWEEN)
 
 
-def _solve(batch: pa.Table, job: Job) -> pa.Table:
+def solve_and_commit(batch: pa.Table, job: Job) -> pa.Table:
     row = batch.to_pylist()[0]
     perceived, fatal = pickle.loads(row.pop("perceived")), row.pop("fatal")
     counts: dict[str, int] = {}
