@@ -103,17 +103,16 @@ class GeometricPipeline:
         labels: NDArray[np.int8],
     ) -> Perceived:
         """Keep what geometry needs, with the object's points sought once more in every frame."""
-        view = scene.view(tracks, path)
+        objects = tracks.select(labels == OBJECT)
+        view = scene.view(objects, path)
         onset = first_motion(view)
-        points = world_points(view, depth, onset)
-        mine = labels == OBJECT
-        start = first_frame(onset[mine & np.isfinite(points).all(-1)])
-        objects, points = tracks.select(mine), points[mine]
+        points = world_points(view, depth[:, labels == OBJECT], onset)
+        start = first_frame(onset[np.isfinite(points[:, 0])])
         for _ in range(2):
             moved = solve(scene.view(objects, path), points, start)
             objects = self.retracker.retrack(scene, path, moved, objects)
             points = moved.points
-        still = np.flatnonzero(labels == BACKGROUND)[:200]
+        still = scene.view(tracks.select(np.flatnonzero(labels == BACKGROUND)[:200]), path)
         return Perceived(
             steps=frames.times,
             fps=frames.fps,
@@ -122,7 +121,7 @@ class GeometricPipeline:
             object=scene.view(objects, path),
             points=points,
             start=start,
-            background_rmse=float(np.median(rms(triangulate(view.select(still)).residual))),
+            background_rmse=float(np.median(rms(triangulate(still).residual))),
             clock_offset=scene.offset,
         )
 
