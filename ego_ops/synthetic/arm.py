@@ -80,9 +80,6 @@ def reaching(
         contact, release: seconds; between them the hand is fixed to the thing.
     """
 
-    def hold(times: Floats) -> Floats:
-        return ramp(times, contact - 0.32, contact) - ramp(times, release, release + 0.32)
-
     def wrist(times: Floats) -> RigidTransform:
         away = ramp(times, contact - 0.5, contact - 0.08) - ramp(
             times, release + 0.1, release + 0.5
@@ -97,7 +94,13 @@ def reaching(
         return blend(repeat(rest, len(times)), at_thing, near)
 
     def bend(times: Floats) -> hand.Bend:
-        share = hold(times)[:, None]
-        return {d: hand.OPEN[d] + share * (grasp.bend[d] - hand.OPEN[d]) for d in hand.DIGITS}
+        opened = ramp(times, contact - 1.0, contact - 0.5) - ramp(times, release + 0.5, release + 1)
+        closed = ramp(times, contact - 0.32, contact) - ramp(times, release, release + 0.32)
+        found = {}
+        for digit in hand.DIGITS:
+            rest, wide, shut = hand.REST[digit], hand.OPEN[digit], grasp.bend[digit]
+            change = opened[:, None] * (wide - rest) + closed[:, None] * (shut - wide)
+            found[digit] = rest + change
+        return found
 
     return Arm(side, wrist, bend, grasp.opposition)

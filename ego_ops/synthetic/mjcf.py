@@ -85,7 +85,7 @@ def build(scene: Scene, size: tuple[int, int]) -> tuple[str, dict[str, bytes]]:
     )
     sun = np.array([rng.uniform(-0.5, 0.5), -1.0, rng.uniform(-0.45, -0.15)])
     if scene.recipe.lamp:
-        sun[2] = 0.1  # The lamp's shadow falls short of the thing that it hides.
+        sun[2] = 0.0  # The lamp's shadow falls short of the thing that it hides.
     return _xml(model, sun, size), model.files
 
 
@@ -96,13 +96,13 @@ def _room(model: _Model, rng: np.random.Generator) -> None:
     table = model.mesh("table", slab, model.material("table", planks, 0.1), ROOM)
     model.fixed(table, RigidTransform.from_translation([0, TABLE - 0.02, -0.6]))
     tone = rng.uniform(150, 205)
-    plaster = textures.plain(rng, 700, 1400, (tone, tone * rng.uniform(0.9, 1.0), tone * 0.86))
+    plaster = textures.plain(rng, 500, 2300, (tone, tone * rng.uniform(0.9, 1.0), tone * 0.86))
     look = model.material("wall", plaster, 0.0)
-    wall = model.mesh("wall", meshes.box([6.0, 3.0, 0.05], False), look, ROOM)
+    wall = model.mesh("wall", meshes.box([14.0, 3.0, 0.05], False), look, ROOM)
     model.fixed(wall, RigidTransform.from_translation([0, 1.0, -1.2]))
     carpet = textures.plain(rng, 400, 400, textures.colour(rng.random(), 0.2, 0.4))
     look = model.material("floor", carpet, 0.0)
-    floor = model.mesh("floor", meshes.box([6.0, 0.05, 4.0], False), look, ROOM)
+    floor = model.mesh("floor", meshes.box([14.0, 0.05, 4.0], False), look, ROOM)
     model.fixed(floor, RigidTransform.from_translation([0, 0, 0]))
     for k, x in enumerate(rng.uniform([-0.7, 0.35], [-0.4, 0.65])):
         look = model.material(f"picture{k}", textures.landscape(rng, 320, 440), 0.1)
@@ -145,7 +145,7 @@ def _xml(model: _Model, sun: Floats, size: tuple[int, int]) -> str:
   <visual>
     <global offwidth="{width}" offheight="{height}"/>
     <quality shadowsize="{shadow}" offsamples="4"/>
-    <map znear="0.02" zfar="10" shadowclip="0.8"/>
+    <map znear="0.02" zfar="10" shadowclip="1.2"/>
     <headlight ambient="0.34 0.33 0.32" diffuse="0.12 0.12 0.12" specular="0 0 0"/>
   </visual>
   <default><geom contype="0" conaffinity="0"/></default>

@@ -114,7 +114,7 @@ def _arms(
             other, at, [sign * 0.25, -0.05, -1.0], [-0.12 * sign, 1.0, 0.0], rng
         )
     else:
-        lap = EYES + np.array([-sign * 0.2, -0.55, 0.0])
+        lap = EYES + np.array([-sign * 0.2, -0.55, 0.2])
         arms[other] = arm.resting(
             other, lap, [sign * 0.3, -0.1, -1.0], [-0.4 * sign, 1.0, 0.0], rng
         )
