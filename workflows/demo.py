@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from ego_ops.errors import UserError
+from ego_ops.report.survey import survey
 from workflows import extract, index, report, status
 
 
@@ -29,23 +33,56 @@ def run(config: DemoConfig) -> None:
     Raises:
         UserError: a step failed, or a clip did not come out `ok`.
     """
-    from ego_ops import synthetic  # MuJoCo: only the demo needs it
-
-    corpus, shards = config.out / "egodex", config.out / "shards"
+    corpus, manifest, shards = (str(config.out / name) for name in ("egodex", "manifest", "shards"))
+    truth = Path(corpus, "truth")
     began = time.monotonic()
     print(f"[1/5] rendering {config.clips} scenes with MuJoCo into {corpus}", flush=True)
-    synthetic.write_egodex(corpus, clips=config.clips, seed=config.seed)
-    print(f"[2/5] indexing (egoscaler index --corpus egodex --root {corpus})", flush=True)
-    manifest = str(config.out / "manifest")
-    index.run(index.IndexConfig(corpus="egodex", root=str(corpus), out=manifest))
-    print("[3/5] extracting (egoscaler extract)", flush=True)
-    extract.run(extract.ExtractConfig(manifest=manifest, out=str(shards), workers=config.workers))
-    print("[4/5] status (egoscaler status)", flush=True)
-    status.run(status.StatusConfig(out=str(shards)))
-    print("[5/5] report, compared with the true poses (egoscaler report)", flush=True)
-    page = report.run(
-        report.ReportConfig(
-            shards=str(shards), out=config.out / "report.html", truth=corpus / "truth"
-        )
+    _render(config, Path(corpus))
+    print(f"[2/5] egoscaler index --corpus egodex --root {corpus} --out {manifest}", flush=True)
+    index.run(index.IndexConfig(corpus="egodex", root=corpus, out=manifest))
+    print(f"[3/5] egoscaler extract --manifest {manifest} --out {shards}", flush=True)
+    extract.run(extract.ExtractConfig(manifest=manifest, out=shards, workers=config.workers))
+    print(f"[4/5] egoscaler status --out {shards}", flush=True)
+    state = status.run(status.StatusConfig(out=shards))
+    page = config.out / "report.html"
+    print(f"[5/5] egoscaler report --shards {shards} --truth {truth} --out {page}", flush=True)
+    report.run(report.ReportConfig(shards=shards, out=page, truth=truth))
+    print(_verdict(shards, truth))
+    print(f"{time.monotonic() - began:.0f} s in all; now open {page}")
+    if (ok := state["corpora"]["egodex"]["ok"]) < config.clips:
+        raise UserError(f"{config.clips - ok} of {config.clips} clips did not come out ok")
+
+
+def _verdict(shards: str, truth: Path) -> str:
+    found = survey(shards, str(truth))
+    position, turn = found.median("position_median_m"), found.median("rotation_median_rad")
+    if position is None or turn is None:
+        return "no clip came out ok: there is nothing to compare with the true poses"
+    return (
+        f"against the true poses, once touched: {100 * position:.2f} cm and "
+        f"{math.degrees(turn):.1f} degrees (medians over steps, then clips)"
     )
-    print(f"done in {time.monotonic() - began:.0f} s; open {page}")
+
+
+def _render(config: DemoConfig, corpus: Path) -> None:
+    """Render the corpus, unless it is there already.
+
+    Raises:
+        UserError: another corpus is there.
+    """
+    from ego_ops import synthetic  # MuJoCo: only the demo needs it
+
+    made, wanted = corpus / "made.json", {"clips": config.clips, "seed": config.seed}
+    if made.exists():
+        there = json.loads(made.read_text())
+        if there != wanted:
+            raise UserError(f"{corpus} holds a demo of {there}, not of {wanted}: use another --out")
+        print(f"  {config.clips} clips are there already")
+        return
+    synthetic.write_egodex(
+        corpus,
+        clips=config.clips,
+        seed=config.seed,
+        on_clip=lambda path: print(f"  {path}", flush=True),
+    )
+    made.write_text(json.dumps(wanted))
