@@ -13,12 +13,14 @@ the rate is what the machinery can do at best. Prints one JSON line.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import os
 import resource
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -51,9 +53,10 @@ def main() -> None:
             quiet=True,
         )
         with cluster.connect(config):
-            begun, before = time.time(), _cpu_seconds()
-            extract.run(config)
-            wall, cpu = time.time() - begun, _cpu_seconds() - before
+            begun = time.time()
+            with _CpuTime() as cpu:
+                extract.run(config)
+            wall = time.time() - begun
         first, rate = _rate(config.out)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     with multiprocessing.Pool(workers) as pool:
@@ -67,7 +70,8 @@ def main() -> None:
         "clips_per_s": round(rate, 2),
         "plain_clips_per_s": round(plain, 2),
         "ratio": round(rate / plain, 3),
-        "cpu_share": round(args.clips * args.clip_ms / 1000 / cpu, 3),
+        "cpu_ms_per_clip": round(1000 * cpu.seconds / args.clips, 2),
+        "cpu_share": round(args.clips * args.clip_ms / 1000 / cpu.seconds, 3),
         "start_s": round(first - begun, 1),
         "wall_s": round(wall, 1),
         "driver_peak_mb": round(peak),
@@ -75,13 +79,33 @@ def main() -> None:
     print(json.dumps(result))
 
 
-def _cpu_seconds() -> float:
-    """CPU time of this process and of Ray's."""
-    total = 0.0
-    for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
-        used = process.cpu_times()
-        total += used.user + used.system
-    return total
+class _CpuTime:
+    """CPU time that this process and its descendants spend in a `with` block."""
+
+    def __enter__(self) -> _CpuTime:
+        self._used: dict[psutil.Process, float] = {}
+        self._look()
+        self._before = sum(self._used.values())
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+        self._look()
+        self.seconds = sum(self._used.values()) - self._before
+
+    def _watch(self) -> None:
+        while not self._done.wait(0.5):  # a worker's last half second is missed
+            self._look()
+
+    def _look(self) -> None:
+        for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                used = process.cpu_times()
+                self._used[process] = used.user + used.system
 
 
 def _rate(out: str) -> tuple[float, float]:
