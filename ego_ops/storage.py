@@ -28,10 +28,20 @@ class LocalStore:
         self.url = os.path.abspath(root)
 
     def read(self, path: str) -> bytes:
-        """Raises FileNotFoundError where there is none."""
-        # Unbuffered: a resume reads tens of thousands of small files.
-        with open(f"{self.url}/{path}", "rb", buffering=0) as file:
-            return file.readall()
+        """The content of a file.
+
+        Raises:
+            FileNotFoundError: there is none.
+            UserError: it cannot be read.
+        """
+        try:
+            # Unbuffered: a resume reads tens of thousands of small files.
+            with open(f"{self.url}/{path}", "rb", buffering=0) as file:
+                return file.readall()
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise _unreadable(f"{self.url}/{path}", error) from error
 
     def open(self, path: str) -> BinaryIO:
         """Open a file for reading with seeks, so that only some columns of it need be read."""
@@ -120,7 +130,12 @@ class RemoteStore:
             raise UserError(f"cannot open {url}: {error}") from error
 
     def read(self, path: str) -> bytes:
-        return cast(bytes, self._fs.cat_file(self._join(path)))
+        try:
+            return cast(bytes, self._fs.cat_file(self._join(path)))
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise _unreadable(f"{self.url}/{path}", error) from error
 
     def open(self, path: str) -> BinaryIO:
         return cast(BinaryIO, self._fs.open(self._join(path), "rb"))
@@ -173,6 +188,10 @@ def store(url: str) -> Store:
     if scheme in ("", "file"):
         return LocalStore(url.removeprefix("file://"))
     return RemoteStore(url)
+
+
+def _unreadable(path: str, error: OSError) -> UserError:
+    return UserError(f"cannot read {path}: {error.strerror or error}")
 
 
 def _unwritable(path: str, error: OSError) -> UserError:

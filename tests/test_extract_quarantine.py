@@ -8,17 +8,18 @@ import os
 import pickle
 import signal
 import time
+from collections import Counter
 from pathlib import Path
 
 import psutil
 import pytest
 
-from ego_ops import job, shards, work
+from ego_ops import job, manifest, shards, work
 from ego_ops.errors import UserError
 from ego_ops.job import Job
 from ego_ops.manifest import Manifest
 from ego_ops.storage import store
-from tests.pipelines import write_manifest
+from tests.pipelines import clips, write_manifest
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["ego_ops.work", "tests.pipelines"])
@@ -26,17 +27,17 @@ PROCESSES.set_forkserver_preload(["ego_ops.work", "tests.pipelines"])
 
 def setup(folder: Path, verbs: tuple[str, ...], timeout: float = 60.0, **options) -> Job:
     (folder / "state").mkdir()
-    manifest = Manifest(write_manifest(folder, len(verbs), verbs))
+    listed = Manifest(write_manifest(folder, len(verbs), verbs))
     options["state"] = str(folder / "state")
     out = str(folder / "shards")
-    return job.begin(out, manifest, "tests.pipelines:Scripted", options, timeout)
+    return job.begin(out, listed, "tests.pipelines:Scripted", options, timeout)
 
 
 def units(begun: Job) -> list[work.Unit]:
-    manifest = Manifest(begun.manifest)
+    listed = Manifest(begun.manifest)
     return [
         work.Unit(bucket, ids[0], ids[-1])
-        for bucket, ids in ((b, manifest.ids(b)) for b in range(manifest.buckets))
+        for bucket, ids in ((b, listed.ids(b)) for b in range(listed.buckets))
         if ids
     ]
 
@@ -168,21 +169,40 @@ def test_work_given_out_twice_is_done_once(tmp_path):
     assert sum(len(t) for t in shards.read(begun.out, ["clip_id"], None, verify=True)) == 5
 
 
+def test_an_object_store_will_do(tmp_path):
+    url = f"memory://extract-{tmp_path.name}"
+    manifest.write(f"{url}/manifest", clips(30, ("fine", "reject", "flaky")))
+    begun = job.begin(f"{url}/shards", Manifest(f"{url}/manifest"), "tests.pipelines:Scripted", {})
+    for unit in units(begun) * 2:
+        do(begun, unit)
+    found = Counter(
+        (entry.status, entry.attempt)
+        for _, view in shards.committed(begun.out)
+        for entry in view.values()
+    )
+    assert found == {("ok", 1): 10, ("rejected", 1): 10, ("failed", 2): 10}
+    assert sum(len(t) for t in shards.read(begun.out, ["frames"], verify=True)) == 10
+    out = store(begun.out)
+    assert not any(out.files(f"claims/{bucket}") for bucket in out.names("claims"))
+
+
 def test_a_folder_is_bound_to_its_configuration(tmp_path):
     setup(tmp_path, ("fine",), seconds=0.0)
-    manifest, out = Manifest(str(tmp_path / "manifest")), str(tmp_path / "shards")
+    listed, out = Manifest(str(tmp_path / "manifest")), str(tmp_path / "shards")
     name, state = "tests.pipelines:Scripted", str(tmp_path / "state")
-    same = job.begin(out, manifest, name, {"state": state, "seconds": 0.0}, 5.0)
+    same = job.begin(out, listed, name, {"state": state, "seconds": 0.0}, 5.0)
     assert same.clip_timeout_s == 5.0
     with pytest.raises(UserError, match=r"options\.seconds 0\.0 there, 2 now.*use another --out"):
-        job.begin(out, manifest, name, {"state": state, "seconds": 2})
+        job.begin(out, listed, name, {"state": state, "seconds": 2})
     with pytest.raises(UserError, match=r"perception '.*' there, 'geometric' now"):
-        job.begin(out, manifest, "geometric", {"state": state, "seconds": 0.0})
+        job.begin(out, listed, "geometric", {"state": state, "seconds": 0.0})
     (tmp_path / "other").mkdir()
     other = Manifest(write_manifest(tmp_path / "other", 1))
     with pytest.raises(UserError, match=r"manifest .* there, .* now"):
         job.begin(out, other, name, {"state": state, "seconds": 0.0})
+    with pytest.raises(UserError, match=r"cannot read .*: Not a directory"):
+        job.begin(f"{out}/run.json", listed, name, {})
     head = store(out).read("run.json")
     (tmp_path / "shards" / "run.json").write_bytes(head[:30])
     with pytest.raises(UserError, match=r"run\.json: not JSON"):
-        job.begin(out, manifest, name, {})
+        job.begin(out, listed, name, {})

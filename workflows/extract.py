@@ -37,7 +37,8 @@ class ExtractConfig:
     manifest: str = "manifest"
     """Folder (or fsspec URL) of the manifest, from `index`."""
     out: str = "shards"
-    """Folder (or fsspec URL) for the shards. It is bound to one manifest and configuration."""
+    """Folder (or fsspec URL) for the shards. It is bound to one manifest and configuration. On a
+    cluster both folders, and the corpora, must be ones that every node sees."""
     perception: str = "geometric"
     """Pipeline: a name, or module:Class for one of your own."""
     option: tuple[str, ...] = ()
