@@ -50,7 +50,7 @@ def truth_of(path):
 
 
 def project(points, size=SIZE):
-    return points[..., :2] / points[..., 2:] * intrinsics(size)[0, 0] + np.array(size) / 2
+    return points[..., :2] / points[..., 2:] * intrinsics(size)[0, 0] + np.array(size) / 2 - 0.5
 
 
 def structure(file):
@@ -138,7 +138,7 @@ def test_truth_agrees_with_what_is_rendered():
     times = np.array([0.2, scene.contact + 0.1, (scene.contact + scene.release) / 2])
     cameras, things = scene.camera(times), scene.object(times)
     surface = scene.thing.mesh.vertices
-    focal, centre = intrinsics(SIZE)[0, 0], np.array(SIZE) / 2
+    focal, centre = intrinsics(SIZE)[0, 0], np.array(SIZE) / 2 - 0.5
     for k, shot in enumerate(render_scene(scene, times, SIZE, depth=True)):
         to_camera = cameras[k].inv() * things[k]
         rows, columns = np.nonzero(shot.whole)

@@ -75,13 +75,11 @@ def build(scene: Scene, size: tuple[int, int]) -> tuple[str, dict[str, bytes]]:
     model.moving("object", model.mesh("object", scene.thing.mesh, look, OBJECT))
     _hands(model, rng)
     width, height = size
-    # OpenCV counts pixels from the middle of the first, MuJoCo from its corner; the shift of the
-    # principal point makes (width / 2, height / 2) the optical axis for OpenCV.
     model.moving(
         "head",
         f'<camera name="eye" quat="0 1 0 0" resolution="{width} {height}" '
         f'sensorsize="{width * 1e-5} {height * 1e-5}" '
-        f'focalpixel="{FOCAL * width} {FOCAL * width}" principalpixel="-0.5 0.5"/>',
+        f'focalpixel="{FOCAL * width} {FOCAL * width}" principalpixel="0 0"/>',
     )
     sun = np.array([rng.uniform(-0.5, 0.5), -1.0, rng.uniform(-0.45, -0.15)])
     if scene.recipe.lamp:

@@ -46,7 +46,8 @@ class Shot:
 
 
 def intrinsics(size: tuple[int, int]) -> NDArray[np.float32]:
-    """(3, 3) camera matrix, OpenCV's pixel centres at whole numbers."""
+    """(3, 3) camera matrix as EgoDex publishes it: the principal point is counted from the
+    picture's corner, and lies half a pixel less where pixel centres are at whole numbers."""
     width, height = size
     focal = mjcf.FOCAL * width
     return np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]], np.float32)
