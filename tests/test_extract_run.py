@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -131,6 +132,30 @@ def test_a_pipeline_that_cannot_be_loaded_is_one_line(tmp_path):
         run(dataclasses.replace(lost, out=str(tmp_path / "other"), workers=9))
     with pytest.raises(UserError, match="--option fps: not of the form key=value"):
         run(dataclasses.replace(lost, option=("fps",)))
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_submitted_job_joins_its_cluster_and_leaves_it_running(tmp_path):
+    import ray
+
+    job = config(tmp_path, 8)
+    code = (
+        "import ray\n"
+        "from workflows import cluster\n"
+        "from workflows.extract import *\n"
+        f"config = {job!r}\n"
+        "with cluster.connect(config):\n"
+        "    print(ray.get_runtime_context().gcs_address)\n"
+        "    run(config)\n"
+    )
+    address = ray.get_runtime_context().gcs_address
+    environment = {**os.environ, "RAY_ADDRESS": address}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.splitlines()[0] == address, done.stderr
+    assert "8 done, 0 left" in done.stdout
+    assert ray.cluster_resources()["CPU"] == 4
 
 
 @pytest.fixture

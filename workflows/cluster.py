@@ -78,11 +78,11 @@ def _start(config: ExtractConfig) -> None:
     import ray
 
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if config.address:
+    if address := _address(config):
         try:
-            ray.init(address=config.address, **quiet)
-        except ConnectionError as error:
-            raise UserError(f"--address {config.address}: no Ray cluster there") from error
+            ray.init(address=address, **quiet)
+        except (ConnectionError, ValueError) as error:
+            raise UserError(f"--address {address}: no Ray cluster there ({error})") from error
         return
     # Logical CPUs: an actor each, and as many again for the second stage, which would otherwise
     # wait for ever for the first to end.
@@ -100,7 +100,7 @@ def _workers(config: ExtractConfig, resources: dict[str, float]) -> int:
         wanted = config.workers
     elif config.gpus_per_worker:
         wanted = int(gpus / config.gpus_per_worker)
-    elif config.address:
+    elif _address(config):
         wanted = int(cpus / (config.cpus_per_worker + 1))
     else:
         wanted = _cores()
@@ -111,6 +111,10 @@ def _workers(config: ExtractConfig, resources: dict[str, float]) -> int:
             f"second stage) and {gpus:g} GPUs; change --workers"
         )
     return wanted
+
+
+def _address(config: ExtractConfig) -> str | None:
+    return config.address or os.environ.get("RAY_ADDRESS")
 
 
 def _cores() -> int:

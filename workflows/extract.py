@@ -58,7 +58,8 @@ class ExtractConfig:
     max_unexpected: float = 0.05
     """Share of `unexpected` failures above which the run ends as failed."""
     address: str | None = None
-    """Ray cluster to join ("auto", ray://...); by default Ray is started on this machine."""
+    """Ray cluster to join: "auto" on a machine of it, or host:port. By default that of
+    RAY_ADDRESS, which a submitted job has; without it, Ray is started on this machine."""
     quiet: bool = False
     """Print nothing but the last line."""
 
