@@ -75,7 +75,7 @@ def refine(
         turn = Rotation.from_rotvec(steps[:, _TURN])
         moved = system.centre + steps[:, _SHIFT] - turn.apply(system.centre)
         motion = RigidTransform.from_components(moved, turn) * motion
-        if max(np.abs(steps).max(), np.abs(moves).max()) < 1e-5:
+        if max(np.abs(steps).max(), np.abs(moves).max()) < 1e-4:
             break
     return motion, points
 
