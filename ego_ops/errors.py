@@ -17,7 +17,7 @@ class ClipError(Exception):
 
     error_class = "unexpected"
     transient = False
-    """Whether another attempt may succeed (at most `shards.MAX_ATTEMPTS` are made)."""
+    """Whether another attempt may succeed (at most `verdict.MAX_ATTEMPTS` are made)."""
 
 
 class DecodeError(ClipError):

@@ -51,7 +51,11 @@ class Extraction:
 
 
 class Pipeline(Protocol):
-    """Two halves of the work on a clip. Both raise `ClipError`s for what is the clip's fault."""
+    """Two halves of the work on a clip. Both raise `ClipError`s for what is the clip's fault.
+
+    Both halves are methods of one object, but on a cluster each runs in processes of its own that
+    build the whole object: what only one half needs, weights above all, is loaded at its first use.
+    """
 
     def perceive(self, clip: Clip) -> Any:
         """Decode the clip and find its tracks. Returns something picklable for `solve`."""
@@ -74,7 +78,7 @@ def load(name: str, options: Mapping[str, Any]) -> Pipeline:
     module, _, attribute = target.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)(**options)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         known = ", ".join(sorted(PIPELINES))
         raise UserError(
             f"--perception {name}: cannot load it ({error}); known: {known}, or module:Class"
