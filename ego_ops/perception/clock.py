@@ -24,9 +24,9 @@ LARGEST = 0.05
 def estimate_offset(scene: Scene, tracks: Tracks) -> float:
     """Seconds to add to the video's times to read the recorded camera path.
 
-    The offset is the one under which points that stand still reproject best: the median, over
-    tracks, of each one's RMS error after triangulation. Moving things are in the minority and do
-    not move a median.
+    The offset is the one under which points that stand still reproject best: the lower quartile,
+    over tracks, of each one's RMS error after triangulation. What moves or is tracked badly has
+    errors above it, whatever the offset.
 
     Args:
         scene: with a recorded path.
@@ -42,7 +42,7 @@ def estimate_offset(scene: Scene, tracks: Tracks) -> float:
 
     def error(offset: float) -> float:
         poses = path.at(replace(scene, offset=offset).clock)
-        return float(np.median(rms(triangulate(scene.view(tracks, poses), 2).residual)))
+        return float(np.percentile(rms(triangulate(scene.view(tracks, poses), 2).residual), 25))
 
     grid = np.linspace(-LARGEST, LARGEST, 11)
     best = grid[int(np.argmin([error(offset) for offset in grid]))]
