@@ -62,6 +62,20 @@ def test_an_id_survives_a_move_of_the_corpus_and_its_parts(tmp_path: Path) -> No
     assert a.video_path != b.video_path
 
 
+def test_links_are_followed_and_circles_are_not(tmp_path: Path) -> None:
+    recording(tmp_path / "disk", "pick_cup/0")
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "part1").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk" / "back").symlink_to(tmp_path / "corpus")
+    (tmp_path / "corpus" / "lost.hdf5").symlink_to(tmp_path / "nowhere.hdf5")
+    (tmp_path / "corpus" / "lost.mp4").write_bytes(b"")
+    found = list(egodex.index(str(tmp_path / "corpus")))
+    clips = [entry for entry in found if isinstance(entry, Clip)]
+    assert [clip.video_path for clip in clips] == ["part1/pick_cup/0.mp4"]
+    assert Path(clips[0].annotation).exists()
+    assert [s.where for s in found if isinstance(s, Skipped)] == ["lost.hdf5"]
+
+
 def test_attributes_may_be_bytes_or_missing(tmp_path: Path) -> None:
     recording(tmp_path, attributes={"llm_description": b"Fold the towel.", "llm_verbs": "fold"})
     clip = only(tmp_path)
@@ -115,11 +129,19 @@ def test_the_recording_has_camera_path_and_hands(tmp_path: Path) -> None:
     assert len(found.hands[1].tips) == 3
 
 
+def replaced(file: h5py.File, data: np.ndarray) -> None:
+    file["transforms"].pop("camera")
+    file["transforms/camera"] = data
+
+
 BREAK = {
     "no transforms": lambda f: f.pop("transforms"),
     "no camera": lambda f: f["transforms"].pop("camera"),
     "no intrinsics": lambda f: f.pop("camera"),
     "NaN intrinsics": lambda f: f["camera/intrinsic"].write_direct(np.full((3, 3), np.nan, "f4")),
+    "endless focal length": lambda f: f["camera/intrinsic"].__setitem__((0, 0), 1e30),
+    "no numbers": lambda f: replaced(f, np.array([b"x"] * 30)),
+    "flat poses": lambda f: replaced(f, np.zeros((30, 3, 4))),
     "NaN pose": lambda f: f["transforms/camera"].__setitem__((3, 0, 0), np.nan),
     "skewed pose": lambda f: f["transforms/camera"].__setitem__((3, 0, 0), 2.0),
     "mirrored pose": lambda f: f["transforms/camera"].__setitem__((3, 0, 0), -1.0),
@@ -152,6 +174,15 @@ def test_hands_of_another_length_are_left_out(tmp_path: Path) -> None:
             data = file["transforms"].pop(name)[:7]
             file[f"transforms/{name}"] = data
     assert [hand.side for hand in egodex.recording(clip).hands] == ["right"]
+
+
+def test_joints_that_are_no_poses_are_left_out(tmp_path: Path) -> None:
+    path = recording(tmp_path)
+    clip = only(tmp_path)
+    with h5py.File(path, "a") as file:
+        file["transforms"].pop("leftHand")
+        file["transforms/leftHand"] = np.zeros(30)
+    assert [hand.joints.shape[1] for hand in egodex.recording(clip).hands] == [4, 5]
 
 
 def test_the_real_clips_are_read() -> None:

@@ -37,9 +37,10 @@ def index(root: str) -> Iterator[Clip | Skipped]:
     if not Path(root).is_dir():
         raise UserError(f"--root {root}: no such folder")
     found = False
-    for path in _annotations(root):
+    base = Path(os.path.abspath(root))
+    for path in _annotations(base):
         found = True
-        yield _clip(Path(root).resolve(), path)
+        yield _clip(base, path)
     if not found:
         raise UserError(
             f"--root {root}: no EgoDex recordings here (looked for {{task}}/{{n}}.hdf5)"
@@ -55,10 +56,10 @@ def recording(clip: Clip) -> Recording:
     """
     with _open(clip.annotation) as file:
         camera = _camera(file, clip.annotation)
-        transforms = file.get("transforms")
-        if transforms is None or "camera" not in transforms:
-            raise AnnotationError(f"{clip.annotation}: has no transforms/camera")
-        matrices = transforms["camera"][()]
+        matrices = _numbers(file, "transforms/camera", (4, 4))
+        if matrices is None:
+            raise AnnotationError(f"{clip.annotation}: has no poses (N x 4 x 4) transforms/camera")
+        transforms = file["transforms"]
         times = np.arange(len(matrices)) / FPS
         try:
             path = PosePath.from_matrices(times, matrices)
@@ -68,9 +69,18 @@ def recording(clip: Clip) -> Recording:
     return Recording(camera, path, tuple(hand for hand in hands if hand is not None))
 
 
-def _annotations(root: str) -> Iterator[Path]:
-    """HDF5 files in a stable order, holding one folder's names at a time."""
-    for folder, folders, names in os.walk(root):
+def _annotations(root: Path) -> Iterator[Path]:
+    """HDF5 files in a stable order, holding one folder's names at a time.
+
+    Links are followed, since large corpora are often put together from several disks.
+    """
+    seen = set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link back to a folder above
+            folders.clear()
+            continue
+        seen.add(real)
         folders.sort()
         for name in sorted(names, key=lambda n: (len(n), n)):
             if name.endswith(".hdf5") and not name.startswith("."):
@@ -78,7 +88,6 @@ def _annotations(root: str) -> Iterator[Path]:
 
 
 def _clip(root: Path, path: Path) -> Clip | Skipped:
-    path = root / path.resolve().relative_to(root)
     relative = path.relative_to(root)
     video = relative.with_suffix(".mp4")
     if not (root / video).exists():
@@ -131,36 +140,42 @@ def _frame_count(file: h5py.File) -> int:
     return int(camera.shape[0]) if camera.shape else 0
 
 
+def _numbers(group: h5py.Group, key: str, shape: tuple[int, ...]) -> np.ndarray | None:
+    """A field as float64 if it holds numbers and its shape ends in `shape`, else None."""
+    data = group.get(key)
+    if not isinstance(data, h5py.Dataset) or data.dtype.kind not in "fiu":
+        return None
+    return data[()].astype(float) if data.shape[-len(shape) :] == shape else None
+
+
 def _camera(file: h5py.File, name: str) -> Camera:
     """The intrinsics; EgoDex keeps the principal point in the middle of the picture."""
-    matrix = file.get("camera/intrinsic")
-    if not isinstance(matrix, h5py.Dataset) or matrix.shape != (3, 3):
+    k = _numbers(file, "camera/intrinsic", (3, 3))
+    if k is None or k.ndim != 2:
         raise AnnotationError(f"{name}: camera/intrinsic is not a 3 x 3 matrix")
-    k = matrix[()].astype(float)
-    if not np.isfinite(k).all() or k[0, 0] <= 0 or k[1, 1] <= 0:
-        raise AnnotationError(f"{name}: camera/intrinsic is not a valid matrix")
-    width, height = round(2 * k[0, 2]), round(2 * k[1, 2])
-    # Published with the picture's corner as origin; ours is the first pixel's centre.
     fx, fy, cx, cy = (float(k[i]) for i in ((0, 0), (1, 1), (0, 2), (1, 2)))
-    return Camera(fx, fy, cx - 0.5, cy - 0.5, width, height)
+    if not np.isfinite(k).all() or not all(0.1 < f / c < 100 for f, c in ((fx, cx), (fy, cy))):
+        raise AnnotationError(
+            f"{name}: camera/intrinsic cannot be: focal length {fx:g} {fy:g}, centre {cx:g} {cy:g}"
+        )
+    # Published with the picture's corner as origin; ours is the first pixel's centre.
+    return Camera(fx, fy, cx - 0.5, cy - 0.5, round(2 * cx), round(2 * cy))
 
 
 def _hand(transforms: h5py.Group, side: str, times: np.ndarray) -> Hand | None:
-    names = sorted(
-        name
-        for name in transforms
-        if name.startswith(side) and any(part in name for part in PART_OF_HAND)
-    )
-    rows = {name: transforms[name] for name in names if transforms[name].shape[0] == len(times)}
+    """A hand of the joints that have a pose for every frame; None where there is no such joint."""
+    rows = {}
+    for name in sorted(transforms):
+        if name.startswith(side) and any(part in name for part in PART_OF_HAND):
+            poses = _numbers(transforms, name, (4, 4))
+            if poses is not None and poses.shape == (len(times), 4, 4):
+                rows[name] = poses[:, :3, 3]
     if not rows:
         return None
-    joints = np.stack([data[()][:, :3, 3] for data in rows.values()], axis=1).astype(float)
-    # Thumb first: `Hand.tips` promises it.
-    tips = sorted(
-        (i for i, name in enumerate(rows) if name.endswith(("FingerTip", "ThumbTip"))),
-        key=lambda i: "Thumb" not in list(rows)[i],
-    )
-    return Hand(side, times, joints, tuple(tips))
+    names = list(rows)
+    tips = [i for i, name in enumerate(names) if name.endswith(("FingerTip", "ThumbTip"))]
+    tips.sort(key=lambda i: "Thumb" not in names[i])  # `Hand.tips` promises the thumb first
+    return Hand(side, times, np.stack(list(rows.values()), axis=1), tuple(tips))
 
 
 def _description(attributes: dict[str, Any]) -> str:
