@@ -154,7 +154,9 @@ def _camera(file: h5py.File, name: str) -> Camera:
     if k is None or k.ndim != 2:
         raise AnnotationError(f"{name}: camera/intrinsic is not a 3 x 3 matrix")
     fx, fy, cx, cy = (float(k[i]) for i in ((0, 0), (1, 1), (0, 2), (1, 2)))
-    if not np.isfinite(k).all() or not all(0.1 < f / c < 100 for f, c in ((fx, cx), (fy, cy))):
+    if not np.isfinite(k).all() or not all(
+        c > 0 and 0.1 < f / c < 100 for f, c in ((fx, cx), (fy, cy))
+    ):
         raise AnnotationError(
             f"{name}: camera/intrinsic cannot be: focal length {fx:g} {fy:g}, centre {cx:g} {cy:g}"
         )
