@@ -13,6 +13,7 @@ from ego_ops import shards
 from ego_ops.report.measure import compare, read_truth
 from ego_ops.report.record import extraction
 from ego_ops.storage import store
+from tests.egodex_files import recording
 from workflows.cli import JOBS, main
 
 
@@ -43,6 +44,19 @@ def test_a_mistake_ends_in_one_line(
     assert error.startswith("egoscaler: ")
     assert says in error
     assert "\n" not in error
+
+
+@pytest.mark.parametrize("typo", ["--perception geometrc", "--option fpss=3"])
+def test_a_typing_error_leaves_the_folder_as_it_was(
+    typo: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recording(tmp_path / "corpus")
+    manifest, out = str(tmp_path / "manifest"), tmp_path / "shards"
+    index = ["index", "--corpus", "egodex", "--root", str(tmp_path / "corpus"), "--out", manifest]
+    assert main(index) == 0
+    assert main(["extract", "--manifest", manifest, "--out", str(out), *typo.split()]) == 1
+    assert "cannot load it" in capsys.readouterr().err
+    assert not out.exists()
 
 
 def command(*words: str) -> subprocess.CompletedProcess[str]:

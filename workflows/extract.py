@@ -18,7 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ego_ops import shards, work
+from ego_ops import pipeline, shards, work
 from ego_ops.errors import UserError
 from ego_ops.job import Job, begin
 from ego_ops.manifest import Manifest
@@ -74,6 +74,7 @@ def run(config: ExtractConfig) -> Progress:
     manifest = Manifest(config.manifest)
     retry = frozenset(label for text in config.retry for label in text.split(",") if label)
     options = dict(_option(text) for text in config.option)
+    pipeline.load(config.perception, options)  # a typing error must not bind the folder to itself
     job = begin(config.out, manifest, config.perception, options, config.clip_timeout_s, retry)
     total = sum(manifest.totals.values())
     count, wave = _left(manifest, job, config.clips_per_shard * _WAVE)
