@@ -125,11 +125,12 @@ def test_too_many_unexpected_failures_end_the_job(tmp_path):
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_pipeline_that_cannot_be_loaded_is_one_line(tmp_path):
-    lost = dataclasses.replace(config(tmp_path, 4), perception="tests.nowhere:Pipeline")
+    sound = config(tmp_path, 4)
+    lost = dataclasses.replace(sound, perception="tests.nowhere:Pipeline")
     with pytest.raises(UserError, match=r"--perception tests\.nowhere:Pipeline: cannot load it"):
         run(lost)
     with pytest.raises(UserError, match="no room for 9 workers of 1 CPUs"):
-        run(dataclasses.replace(lost, out=str(tmp_path / "other"), workers=9))
+        run(dataclasses.replace(sound, out=str(tmp_path / "other"), workers=9))
     with pytest.raises(UserError, match="--option fps: not of the form key=value"):
         run(dataclasses.replace(lost, option=("fps",)))
 
