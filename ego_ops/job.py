@@ -12,7 +12,7 @@ from typing import Any
 from ego_ops import rows
 from ego_ops.errors import UserError
 from ego_ops.manifest import Manifest
-from ego_ops.storage import Store, store
+from ego_ops.storage import Store, read_head, store
 
 VERSION = 1
 
@@ -91,18 +91,7 @@ def read_run(where: Store) -> dict | None:
     Raises:
         UserError: it cannot be read, or is of another version.
     """
-    try:
-        head = json.loads(where.read("run.json"))
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise UserError(f"{where.url}/run.json: not JSON ({error})") from error
-    if head.get("version") != VERSION:
-        raise UserError(
-            f"{where.url}: shards of version {head.get('version')}, this program reads {VERSION}; "
-            "use another --out"
-        )
-    return head
+    return read_head(where, "run.json", VERSION, "shards", "; use another --out")
 
 
 def _agree(url: str, old: dict, config: dict, manifest: Manifest) -> None:

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from ego_ops.clip import Box, Clip
 from ego_ops.errors import UserError
-from ego_ops.storage import Store, store
+from ego_ops.storage import Store, read_head, store
 
 VERSION = 1
 CLIPS_PER_BUCKET = 2000
@@ -192,14 +192,4 @@ def _read(where: Store, bucket: int, columns: list[str]) -> pa.Table:
 
 
 def _head(where: Store) -> dict | None:
-    try:
-        head = json.loads(where.read("manifest.json"))
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise UserError(f"{where.url}/manifest.json: not JSON ({error})") from error
-    if head.get("version") != VERSION:
-        raise UserError(
-            f"{where.url}: manifest of version {head.get('version')}, this program reads {VERSION}"
-        )
-    return head
+    return read_head(where, "manifest.json", VERSION, "manifest")

@@ -7,6 +7,7 @@ relative to the store's folder and use "/".
 
 from __future__ import annotations
 
+import json
 import os
 import time
 import uuid
@@ -192,6 +193,31 @@ def store(url: str) -> Store:
 
 def _unreadable(path: str, error: OSError) -> UserError:
     return UserError(f"cannot read {path}: {error.strerror or error}")
+
+
+def read_head(where: Store, path: str, version: int, what: str, advice: str = "") -> dict | None:
+    """The JSON object at `path` that describes a folder, or None where there is none.
+
+    Args:
+        version: the one that its "version" must be.
+        what: what the folder holds, for the error.
+        advice: what to do about another version.
+
+    Raises:
+        UserError: it cannot be read, or is of another version.
+    """
+    try:
+        head = json.loads(where.read(path))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise UserError(f"{where.url}/{path}: not JSON ({error})") from error
+    if head.get("version") != version:
+        found = head.get("version")
+        raise UserError(
+            f"{where.url}: {what} of version {found}, this program reads {version}{advice}"
+        )
+    return cast(dict, head)
 
 
 def _unwritable(path: str, error: OSError) -> UserError:

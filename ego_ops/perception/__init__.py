@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import RigidTransform
 
-from ego_ops.camera import Camera
 from ego_ops.clip import Clip
 from ego_ops.perception.scene import Scene
 from ego_ops.perception.tracks import Tracks
@@ -54,4 +53,4 @@ class Segmenter(Protocol):
         """
 
 
-__all__ = ["Camera", "DepthEstimator", "Localizer", "Scene", "Segmenter", "Tracker", "Tracks"]
+__all__ = ["DepthEstimator", "Localizer", "Scene", "Segmenter", "Tracker", "Tracks"]

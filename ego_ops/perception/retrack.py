@@ -50,20 +50,22 @@ class Retracker:
         expected = pixels(
             scene.camera, scene.view(tracks, path).from_object(moved.motion).local(moved.points)
         )
+        inside = scene.camera.contains(expected, 8)
         for frame in np.unique(key[key >= 0]):
-            who = np.flatnonzero(key == frame)
             warps = self._warps(scene, poses, moved.middle, frame)
             for t in range(len(scene.times)):
-                if t != frame:
-                    found = self._match(
-                        scene.gray[frame],
-                        scene.gray[t],
-                        warps[t],
-                        tracks.xy[frame, who],
-                        expected[t, who],
-                    )
-                    good = np.isfinite(found[:, 0])
-                    xy[t, who[good]] = found[good]
+                who = np.flatnonzero((key == frame) & inside[t])
+                if t == frame or not len(who):
+                    continue
+                found = self._match(
+                    scene.gray[frame],
+                    scene.gray[t],
+                    warps[t],
+                    tracks.xy[frame, who],
+                    expected[t, who],
+                )
+                good = np.isfinite(found[:, 0])
+                xy[t, who[good]] = found[good]
         return Tracks(xy, np.isfinite(xy[..., 0]), tracks.start)
 
     def _match(
@@ -73,15 +75,10 @@ class Retracker:
 
         Args:
             warp: (2, 3) affine map of the keyframe's pixels to the frame's.
-            expected: (n, 2) pixels where the motion puts the points.
+            expected: (n, 2) pixels where the motion puts the points, all inside the picture.
         """
-        lost = np.full_like(seen, np.nan)
-        height, width = frame.shape
-        inside = (expected > 8).all(-1) & (expected < (width - 9, height - 9)).all(-1)
-        if not inside.any():
-            return lost
-        low = np.maximum(np.floor(expected[inside].min(0)).astype(int) - self.margin, 0)
-        high = np.ceil(expected[inside].max(0)).astype(int) + self.margin
+        low = np.maximum(np.floor(expected.min(0)).astype(int) - self.margin, 0)
+        high = np.ceil(expected.max(0)).astype(int) + self.margin
         patch = frame[low[1] : high[1], low[0] : high[0]]
         into = np.column_stack((warp[:, :2], warp[:, 2] - low))
         key = cv2.warpAffine(keyframe, into, patch.shape[::-1], borderMode=cv2.BORDER_REPLICATE)
@@ -89,11 +86,11 @@ class Retracker:
         guess = (expected - low).astype(np.float32)[:, None]
         found, ok = self._flow(key, patch, begin, guess)
         back, ok_back = self._flow(patch, key, found, begin)
-        good = inside & ok & ok_back & (np.linalg.norm(back - begin, axis=-1)[:, 0] < 1.0)
+        good = ok & ok_back & (np.linalg.norm(back - begin, axis=-1)[:, 0] < 1.0)
         good &= np.linalg.norm(found - guess, axis=-1)[:, 0] < self.search
         for i in np.flatnonzero(good):
             good[i] = correlation(key, patch, begin[i, 0], found[i, 0]) > self.correlation
-        return np.where(good[:, None], found[:, 0] + low, lost)
+        return np.where(good[:, None], found[:, 0] + low, np.nan)
 
     def _flow(
         self, here: Image, there: Image, points: NDArray, guess: NDArray

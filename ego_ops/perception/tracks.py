@@ -27,11 +27,6 @@ class Tracks:
         """The tracks chosen by a mask or by indices (n,)."""
         return Tracks(self.xy[:, which], self.visible[:, which], self.start[which])
 
-    def hidden(self, where: NDArray[np.bool_]) -> Tracks:
-        """The same tracks, not visible at `where` (T, N)."""
-        xy = np.where(where[..., None], np.nan, self.xy)
-        return Tracks(xy, self.visible & ~where, self.start)
-
     @staticmethod
     def joined(parts: list[Tracks]) -> Tracks:
         """All tracks of `parts`, in that order."""
