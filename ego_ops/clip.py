@@ -46,6 +46,9 @@ class Clip:
     object: str = ""
     """The manipulated thing, in the annotation's words; empty where it does not say."""
     boxes: tuple[Box, ...] = field(default=())
+    interval: str = "annotated"
+    """Where `t_start` and `t_end` come from: `annotated` by the corpus, or `narrated`: built
+    around the instant of a narration."""
 
     @property
     def video(self) -> str:

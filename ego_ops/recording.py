@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ego_ops.camera import Camera, PosePath
+from ego_ops.lens import Lens
 
 Array = NDArray[np.float64]
 
@@ -43,13 +44,30 @@ class Hand:
 
 
 @dataclass(frozen=True)
+class Imu:
+    """Accelerometer and gyroscope on the camera's head, in axes of their own."""
+
+    times: Array
+    """(N,) seconds from the start of the video, increasing."""
+    gyro: Array
+    """(N, 3) angular velocity, rad/s."""
+    accel: Array
+    """(N, 3) specific force, m/s^2: at rest it points up and is 9.81 long."""
+
+
+@dataclass(frozen=True)
 class Recording:
     """What is recorded of one clip. The world frame is the corpus's own, in metres."""
 
     camera: Camera
-    """Pinhole of the upright video at its full size."""
+    """Pinhole of the upright picture at its full size, once `lens` is undone."""
     path: PosePath | None = None
     """T_world_camera; its clock may differ from the video's by a small constant."""
     hands: tuple[Hand, ...] = ()
     """On the same clock as `path`."""
     depth: DepthSource | None = None
+    lens: Lens | None = None
+    """How the stored picture differs from that of `camera`; None where it does not."""
+    imu: Imu | None = None
+    landmarks: Array | None = None
+    """(N, 3) static points of the world that were measured over the whole recording, metres."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 import cv2
@@ -14,14 +14,13 @@ from ego_ops import corpora, extraction
 from ego_ops.clip import Clip
 from ego_ops.errors import AnnotationError, Rejection
 from ego_ops.extraction import Perceived
-from ego_ops.geometry.ego_motion import estimate_path
 from ego_ops.geometry.object_motion import first_frame, solve, world_points
 from ego_ops.geometry.triangulate import first_motion, triangulate
 from ego_ops.geometry.view import rms
 from ego_ops.jpeg import encode_jpegs
 from ego_ops.perception import DepthEstimator, Localizer, Segmenter, Tracker
-from ego_ops.perception.clock import estimate_offset
 from ego_ops.perception.depth import RecordedDepth, TriangulatedDepth
+from ego_ops.perception.ego_path import with_path
 from ego_ops.perception.localise import AnnotatedBoxes, NearHands
 from ego_ops.perception.retrack import Retracker
 from ego_ops.perception.scene import BACKGROUND, OBJECT, Scene
@@ -70,7 +69,7 @@ class GeometricPipeline:
         )  # fmt: skip
         scene = _scene(clip, frames, recording)
         background = self.overview.track(scene.gray)
-        scene, path = _with_path(clip, scene, background)
+        scene, path = with_path(clip, scene, background)
         where = self._where(clip, scene)
         tracks = Tracks.joined([background, self.closeup.track(scene.gray, where)])
         tracks = tracks.select(tracks.visible.sum(0) >= 6)
@@ -140,19 +139,6 @@ def _scene(clip: Clip, frames: Frames, recording: Recording) -> Scene:
         )
     height, width = frames.images.shape[1:3]
     return Scene(frames.gray()[kept], pts, full.scaled(width, height), recording)
-
-
-def _with_path(clip: Clip, scene: Scene, background: Tracks) -> tuple[Scene, RigidTransform]:
-    """T poses T_world_camera: recorded, on the video's clock, else from recorded depth."""
-    recorded = scene.recording.path
-    if recorded is not None:
-        try:
-            scene = replace(scene, offset=estimate_offset(scene, background))
-            return scene, recorded.at(scene.clock)
-        except AnnotationError as error:
-            raise AnnotationError(f"{clip.annotation}: {error}") from None
-    depth = RecordedDepth().depth(scene, None, background)
-    return scene, estimate_path(scene.camera, background.xy, background.visible, depth, scene.times)
 
 
 def _depth_estimator(scene: Scene) -> DepthEstimator:
