@@ -167,17 +167,30 @@ def test_a_job_killed_at_random_ends_like_one_that_was_not(tmp_path, caplog, cap
     assert not different
     assert caplog.text == ""  # no part was torn
     assert found["clip_id"].to_pylist() == sorted(clip.clip_id for clip in Manifest(manifest))
-    assert {
-        e.attempt
-        for _, v in shards.committed(disturbed.out)
-        for e in v.values()
-        if e.label in ("missing_file", "no_object", "invalid_result", "poison")
-    } == {1}
+    assert not _tried_after_the_end(disturbed.out)
 
     before = _touched(tmp_path)
     run(disturbed)
     assert "nothing left to do" in capsys.readouterr().out
     assert _touched(tmp_path) == before
+
+
+def _tried_after_the_end(out: str) -> dict[str, list]:
+    """Clips of which a record says that they are final, and another that they were tried later.
+
+    A clip may well end at its second attempt: its quarantine was killed from outside in the first.
+    """
+    history: dict[str, list[shards.Outcome]] = {}
+    for path in Path(out).glob("commits/*/*.json"):
+        for many in json.loads(path.read_text())["clips"].values():
+            for one in many:
+                history.setdefault(one[0], []).append(shards.Outcome(*one))
+    return {
+        clip_id: tries
+        for clip_id, tries in history.items()
+        if max(t.attempt for t in tries)
+        > min((t.attempt for t in tries if not t.again), default=99)
+    }
 
 
 def _touched(folder: Path) -> dict[Path, int]:
