@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Box:
-    """An annotated box of the manipulated object, in pixels of the source video."""
+    """An annotated box of the manipulated object, in pixels of the video as it is stored."""
 
     t: float
     """Seconds from the start of the video."""

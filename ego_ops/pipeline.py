@@ -41,9 +41,9 @@ class Extraction:
     visible: NDArray[np.bool_]
     """(T,) whether the object was observed at that step, not bridged over."""
     intrinsics: NDArray[np.float64]
-    """(4,) fx, fy, cx, cy in pixels of the source video, after its rotation metadata."""
+    """(4,) fx, fy, cx, cy in pixels of the source video, upright and with its lens undone."""
     image_size: tuple[int, int]
-    """(width, height) of the source video, after its rotation metadata."""
+    """(width, height) of the source video, upright and with its lens undone."""
     frames: list[bytes]
     """T JPEGs of 224 x 224 (letterboxed), the video's frame nearest to each step."""
     quality: Mapping[str, float]

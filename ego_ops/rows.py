@@ -57,8 +57,8 @@ _TRAJECTORY = {
     "camera_rotation": _steps(4),  # T_first_camera
     "action": _steps(9),  # see ego_ops.geometry.actions
     "visible": pa.list_(pa.bool_()),  # T: observed at that step, not bridged over
-    "intrinsics": pa.list_(pa.float32(), 4),  # fx, fy, cx, cy of the source video, pixels
-    "image_size": pa.list_(pa.int32(), 2),  # width, height of the source video
+    "intrinsics": pa.list_(pa.float32(), 4),  # fx, fy, cx, cy, pixels; lens undone
+    "image_size": pa.list_(pa.int32(), 2),  # width, height of the upright video
     "frames": pa.list_(pa.binary()),  # T JPEGs, 224 x 224
 }
 _QUALITY = {name: pa.float32() for name in SCORES}  # null where the method has no such score

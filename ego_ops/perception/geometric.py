@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import cv2
@@ -12,7 +12,7 @@ from scipy.spatial.transform import RigidTransform
 
 from ego_ops import corpora, extraction
 from ego_ops.clip import Clip
-from ego_ops.errors import AnnotationError, Rejection
+from ego_ops.errors import Rejection
 from ego_ops.extraction import Perceived
 from ego_ops.geometry.object_motion import first_frame, solve, world_points
 from ego_ops.geometry.triangulate import first_motion, triangulate
@@ -27,9 +27,10 @@ from ego_ops.perception.scene import BACKGROUND, OBJECT, Scene
 from ego_ops.perception.segment import MovingGroup
 from ego_ops.perception.track_lk import LucasKanade
 from ego_ops.perception.tracks import Tracks
+from ego_ops.pictures import pictures
 from ego_ops.pipeline import Extraction
 from ego_ops.recording import Recording
-from ego_ops.video import Frames, decode_window
+from ego_ops.video import Frames
 
 FEWEST_FRAMES = 12
 """Frames below which a clip is too short to see a thing lie, move and lie."""
@@ -63,11 +64,11 @@ class GeometricPipeline:
         """
         cv2.setNumThreads(1)  # processes are parallel, one a core
         recording = corpora.get(clip.corpus).recording(clip)
-        frames = decode_window(
-            clip.video, clip.t_start, clip.t_end,
+        frames, camera = pictures(
+            clip, recording, (clip.t_start, clip.t_end),
             fps=self.fps, max_side=self.max_side, backend=self.decoder,
         )  # fmt: skip
-        scene = _scene(clip, frames, recording)
+        scene = _scene(frames, replace(recording, camera=camera))
         background = self.overview.track(scene.gray)
         scene, path = with_path(clip, scene, background)
         where = self._where(clip, scene)
@@ -125,20 +126,13 @@ class GeometricPipeline:
         )
 
 
-def _scene(clip: Clip, frames: Frames, recording: Recording) -> Scene:
+def _scene(frames: Frames, recording: Recording) -> Scene:
     """The decoded frames, each once, with the camera scaled to them."""
     pts, kept = np.unique(frames.pts, return_index=True)
     if len(pts) < FEWEST_FRAMES:
         raise Rejection("too_short", f"{len(pts)} frames, {FEWEST_FRAMES} are needed")
-    full = recording.camera
-    if (full.width, full.height) != frames.source_size:
-        raise AnnotationError(
-            "{}: the video has {} x {} pixels, its intrinsics are for {} x {}".format(
-                clip.video, *frames.source_size, full.width, full.height
-            )
-        )
     height, width = frames.images.shape[1:3]
-    return Scene(frames.gray()[kept], pts, full.scaled(width, height), recording)
+    return Scene(frames.gray()[kept], pts, recording.camera.scaled(width, height), recording)
 
 
 def _depth_estimator(scene: Scene) -> DepthEstimator:

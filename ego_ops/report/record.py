@@ -51,6 +51,6 @@ def extraction(row: Mapping[str, Any]) -> Extraction | None:
 
 
 def source_camera(found: Extraction) -> Camera:
-    """The camera of the source video."""
+    """The camera of the source video, upright and with its lens undone."""
     fx, fy, cx, cy = found.intrinsics.tolist()
     return Camera(fx, fy, cx, cy, *found.image_size)

@@ -10,10 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import RigidTransform, Rotation
 
+from ego_ops import corpora
 from ego_ops.camera import Camera
 from ego_ops.clip import Clip
 from ego_ops.errors import ClipError, UserError
+from ego_ops.pictures import pictures
 from ego_ops.pipeline import Extraction
+from ego_ops.recording import Recording
 from ego_ops.report.record import source_camera
 from ego_ops.video import decode_window
 
@@ -79,7 +82,7 @@ def plain_strip(clip: Clip | None, count: int = 4) -> tuple[list[Still], str]:
         return [], "the manifest that names its video is not at hand"
     times = np.linspace(clip.t_start, clip.t_end, count, endpoint=False)
     try:
-        images = [_frame(clip.video, t, fps=2.0) for t in times]
+        images = _frames(clip, times, fps=2.0)
     except (ClipError, UserError) as error:
         return [], str(error)
     return [Still(_jpeg(i), float(t), True) for i, t in zip(images, times, strict=True)], ""
@@ -137,7 +140,7 @@ def _pictures(
     why = "the manifest that names its video is not at hand"
     if clip is not None:
         try:
-            images = [_frame(clip.video, found.timestamps[step], found.fps) for step in steps]
+            images = _frames(clip, found.timestamps[steps], found.fps)
             return images, source.scaled(images[0].shape[1], images[0].shape[0]), ""
         except (ClipError, UserError) as error:
             why = str(error)
@@ -150,9 +153,22 @@ def _pictures(
     return rgb, source.letterboxed(rgb[0].shape[0]), why
 
 
-def _frame(video: str, time: float, fps: float) -> Image:
-    """The frame of a video nearest to `time`, on its own, so that a long clip needs no memory."""
-    return decode_window(video, time, time + 1 / fps, fps=fps, max_side=WIDTH).images[0].copy()
+def _frames(clip: Clip, times: Floats, fps: float) -> list[Image]:
+    """The frames nearest to `times`, each on its own, so that a long clip needs no memory."""
+    try:
+        recording = corpora.get(clip.corpus).recording(clip)
+    except (ClipError, UserError):  # what failed for its recording can still be shown
+        recording = None
+    return [_frame(clip, recording, time, fps) for time in times.tolist()]
+
+
+def _frame(clip: Clip, recording: Recording | None, time: float, fps: float) -> Image:
+    window = (time, time + 1 / fps)
+    if recording is None:
+        frames = decode_window(clip.video, *window, fps=fps, max_side=WIDTH)
+    else:
+        frames, _ = pictures(clip, recording, window, fps=fps, max_side=WIDTH)
+    return frames.images[0].copy()
 
 
 def _jpeg(image: Image) -> bytes:
