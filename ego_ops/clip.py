@@ -49,6 +49,8 @@ class Clip:
     interval: str = "annotated"
     """Where `t_start` and `t_end` come from: `annotated` by the corpus, or `narrated`: built
     around the instant of a narration."""
+    details: str = ""
+    """What else the corpus's reader must know to find what was recorded, in a form of its own."""
 
     @property
     def video(self) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
+from ego_ops import video_pyav
 from ego_ops.camera import Camera
 from ego_ops.clip import Clip
-from ego_ops.errors import AnnotationError
+from ego_ops.errors import AnnotationError, DecodeError
 from ego_ops.lens import rectify
 from ego_ops.recording import Recording
 from ego_ops.video import Frames, decode_window
@@ -58,3 +59,17 @@ def _full_size(clip: Clip, recording: Recording, size: tuple[int, int]) -> Camer
         )
     scale = size[0] / stored[0]
     return camera.scaled(round(camera.width * scale), round(camera.height * scale))
+
+
+def picture_size(path: str) -> tuple[int, int]:
+    """(width, height) of a video's upright picture, from its first frame.
+
+    Raises:
+        DecodeError, MissingFileError: see `decode_window`.
+    """
+    scaler = video_pyav.Scaler(16)
+    with video_pyav.open_video(path, path) as video:
+        for _, frame in video.frames_from(0.0):
+            scaler(frame)
+            return scaler.source_size
+    raise DecodeError(f"{path}: no frame can be decoded")

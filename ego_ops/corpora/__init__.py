@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ego_ops.clip import Clip
-from ego_ops.corpora import egodex
+from ego_ops.corpora import egodex, folder
 from ego_ops.corpora.skipped import Skipped
 from ego_ops.errors import UserError
 from ego_ops.recording import Recording
@@ -29,7 +29,10 @@ class Corpus:
     """What was recorded of one clip besides its picture."""
 
 
-CORPORA = {"egodex": Corpus(egodex.index, egodex.recording)}
+CORPORA = {
+    "egodex": Corpus(egodex.index, egodex.recording),
+    "folder": Corpus(folder.index, folder.recording),
+}
 
 
 def get(name: str) -> Corpus:
