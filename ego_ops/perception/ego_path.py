@@ -7,8 +7,10 @@ from dataclasses import replace
 from scipy.spatial.transform import RigidTransform
 
 from ego_ops.clip import Clip
-from ego_ops.errors import AnnotationError
+from ego_ops.errors import AnnotationError, Rejection
 from ego_ops.geometry.ego_motion import estimate_path
+from ego_ops.geometry.inertial import metric_path
+from ego_ops.geometry.relative_path import relative_path
 from ego_ops.perception.clock import estimate_offset
 from ego_ops.perception.depth import RecordedDepth
 from ego_ops.perception.scene import Scene
@@ -16,7 +18,11 @@ from ego_ops.perception.tracks import Tracks
 
 
 def with_path(clip: Clip, scene: Scene, background: Tracks) -> tuple[Scene, RigidTransform]:
-    """T poses T_world_camera: recorded, on the video's clock, else from recorded depth.
+    """T poses T_world_camera in metres, from the best that is recorded.
+
+    A camera path, put on the video's clock; else depth; else an IMU, which gives the scale to a
+    path that the picture gives up to scale. Without a recorded path the world is the camera frame
+    of the first frame.
 
     Args:
         background: tracks over the whole picture, most of them of what stands still.
@@ -26,14 +32,25 @@ def with_path(clip: Clip, scene: Scene, background: Tracks) -> tuple[Scene, Rigi
 
     Raises:
         AnnotationError: the recorded path does not cover the clip.
-        Rejection: nothing recorded gives a metric scale (`no_metric_scale`).
+        Rejection: nothing recorded gives a metric scale (`no_metric_scale`), or the picture gives
+            no path (`too_little_parallax`, `lost_background`).
     """
-    recorded = scene.recording.path
-    if recorded is not None:
+    recording = scene.recording
+    if recording.path is not None:
         try:
             scene = replace(scene, offset=estimate_offset(scene, background))
-            return scene, recorded.at(scene.clock)
+            return scene, recording.path.at(scene.clock)
         except AnnotationError as error:
             raise AnnotationError(f"{clip.annotation}: {error}") from None
-    depth = RecordedDepth().depth(scene, None, background)
-    return scene, estimate_path(scene.camera, background.xy, background.visible, depth, scene.times)
+    camera, xy, visible = scene.camera, background.xy, background.visible
+    if recording.depth is not None:
+        depth = RecordedDepth().depth(scene, None, background)
+        return scene, estimate_path(camera, xy, visible, depth, scene.times)
+    if recording.imu is not None:
+        relative = relative_path(camera, xy, visible, scene.times)
+        return scene, metric_path(relative, scene.times, recording.imu).path
+    raise Rejection(
+        "no_metric_scale",
+        "no camera path, depth or IMU is recorded, so nothing tells how large things are: fetch "
+        "the video's IMU or pose file if the corpus has one, or use a perception with learned depth",
+    )
