@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +13,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from ego_ops import video_decord, video_pyav
+from ego_ops import video_decord, video_pyav, video_vrs
 from ego_ops.errors import AnnotationError, DecodeError, UserError
 
 MAX_OFFSET = 0.5
@@ -80,7 +81,8 @@ def decode_window(
     pixels stay those of the intrinsics.
 
     Args:
-        path: local file, or an fsspec URL (`s3://…`; PyAV only).
+        path: local file, or an fsspec URL (`s3://…`; PyAV only). A `.vrs` file, which must be
+            local, is read with projectaria-tools and gives the sensor's own picture.
         max_side: longest side of the images in pixels; None keeps the video's size.
         backend: "pyav", or "decord": the same frames, each checked against PyAV's.
 
@@ -96,10 +98,8 @@ def decode_window(
     """
     where = f"{path}, {t_start:.3f} s to {t_end:.3f} s"
     _check_request(where, t_start, t_end, fps, max_side, backend)
-    if backend == "decord":
-        video_decord.check_usable(path, where)
     scaler = video_pyav.Scaler(max_side if backend == "pyav" else video_decord.THUMBNAIL)
-    with video_pyav.open_video(path, where) as video:
+    with _open(path, where, backend) as video:
         tape = _Tape(video.frames_from(t_start))
         native = video.fps <= fps * (1 + RATE_SLACK)
         if native:
@@ -110,11 +110,23 @@ def decode_window(
         end = _check_end(where, t_start, t_end, tape, video.fps)
         moments = _steps(t_start, min(t_end, end), video.fps) if native else times
         _check_gaps(where, moments, pts)
-        if backend == "decord":
+        if backend == "decord" and isinstance(video, video_pyav.Video):
             size = video_pyav.scaled_size(scaler.source_size, max_side)
             images = video_decord.read(path, pts, size, images, video.decoded, where)
     rate = video.fps if native else fps
     return Frames(images, times, pts, rate, scaler.source_size, video.fps)
+
+
+def _open(
+    path: str, where: str, backend: str
+) -> AbstractContextManager[video_pyav.Video | video_vrs.VrsVideo]:
+    if video_vrs.is_vrs(path):
+        if backend == "decord":
+            raise UserError(f"{where}: decord reads no VRS files; use the pyav backend")
+        return video_vrs.open_video(path, where)
+    if backend == "decord":
+        video_decord.check_usable(path, where)
+    return video_pyav.open_video(path, where)
 
 
 def _check_request(
