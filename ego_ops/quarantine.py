@@ -23,7 +23,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ego_ops.attempt import Half, here
+from ego_ops.attempt import Half, here, rest
 from ego_ops.claims import MAX_DEATHS, Claims
 from ego_ops.clip import Clip
 from ego_ops.errors import UserError
@@ -48,6 +48,7 @@ def guarded(job: Job, claims: Claims, half: Half, clip: Clip, *given: bytes) -> 
         return failed("worker_lost", f"{deaths} processes were lost in its {half}")
     claims.enter(half, clip.clip_id)
     if deaths:
+        rest()  # the child has a watchdog of its own, and time to start
         return _apart(job, half, clip, *given)
     return here(job, half, clip, *given)
 

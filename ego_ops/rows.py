@@ -7,6 +7,7 @@ quaternions are scalar-last. Where `status` is not `ok`, every column of a traje
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from ego_ops.check import SHAPES
 from ego_ops.clip import Clip
-from ego_ops.geometry.actions import actions
+from ego_ops.geometry.actions import IDENTITY, actions
 from ego_ops.pipeline import Extraction
 from ego_ops.quality import SCORES
 from ego_ops.verdict import Verdict
@@ -78,6 +80,9 @@ PROVENANCE = ("attempt", "worker", "seconds_perceive", "seconds_solve")
 """Columns that may differ between two runs of the same configuration; no other may."""
 
 
+_COMPRESSION = {**dict.fromkeys(SCHEMA.names, "zstd"), "frames": "none"}  # JPEGs do not shrink
+
+
 @dataclass(frozen=True)
 class Row:
     """What became of one clip, and who did it."""
@@ -90,53 +95,8 @@ class Row:
     seconds_solve: float
 
 
-def check(result: Extraction) -> None:
-    """See that a pipeline's result is fit to be written.
-
-    Raises:
-        ValueError: says which array is wrong, and how.
-    """
-    count = len(result.timestamps)
-    if count < 1:
-        raise ValueError("a trajectory of no steps")
-    for name, shape in _SHAPES.items():
-        array = np.asarray(getattr(result, name))
-        wanted = (count, *shape) if name != "intrinsics" else shape
-        if array.shape != wanted:
-            raise ValueError(f"{name} has shape {array.shape}, not {wanted}")
-        if not np.isfinite(array).all():
-            raise ValueError(f"{name} is not finite")
-    for name in ("rotation", "camera_rotation"):
-        norms = np.linalg.norm(getattr(result, name), axis=1)
-        if np.abs(norms - 1).max() > 1e-3:
-            raise ValueError(f"{name} has a quaternion of norm {norms[np.abs(norms - 1).argmax()]}")
-    if (np.diff(result.timestamps) <= 0).any():
-        raise ValueError("timestamps do not rise")
-    if not (np.isfinite(result.fps) and result.fps > 0):
-        raise ValueError(f"fps is {result.fps}")
-    if len(result.frames) != count:
-        raise ValueError(f"{len(result.frames)} frames for {count} steps")
-    if not all(isinstance(f, bytes) and f.startswith(b"\xff\xd8") for f in result.frames):
-        raise ValueError("a frame is not a JPEG")
-    if len(result.image_size) != 2 or min(result.image_size) < 1:
-        raise ValueError(f"image_size is {result.image_size}")
-    if strangers := set(result.quality) - set(SCORES):
-        raise ValueError(f"unknown scores: {', '.join(sorted(strangers))}")
-
-
-_SHAPES: dict[str, tuple[int, ...]] = {
-    "timestamps": (),
-    "position": (3,),
-    "rotation": (4,),
-    "camera_position": (3,),
-    "camera_rotation": (4,),
-    "visible": (),
-    "intrinsics": (4,),
-}
-
-
 def table(rows: Sequence[Row], config_hash: str, code_version: str) -> pa.Table:
-    """One row or more as a table of `SCHEMA`. Every `Extraction` in it has passed `check`."""
+    """One row or more as a table of `SCHEMA`. Every `Extraction` is sound: see `ego_ops.check`."""
     found = [row.outcome if isinstance(row.outcome, Extraction) else None for row in rows]
     columns: dict[str, Any] = {name: [getattr(row.clip, name) for row in rows] for name in _CLIP}
     columns |= _outcomes(rows)
@@ -159,7 +119,14 @@ def parquet(rows: pa.Table) -> bytes:
     """A table as the bytes of one shard file: one row group, so that a reader seeks once."""
     sink = io.BytesIO()
     texts = [name for name in SCHEMA.names if SCHEMA.field(name).type == pa.string()]
-    pq.write_table(rows, sink, row_group_size=len(rows), use_dictionary=texts, compression="zstd")
+    pq.write_table(
+        rows,
+        sink,
+        row_group_size=len(rows),
+        use_dictionary=texts,
+        compression=_COMPRESSION,
+        write_statistics=["clip_id"],
+    )
     return sink.getvalue()
 
 
@@ -181,15 +148,30 @@ def _trajectories(found: Sequence[Extraction | None]) -> dict[str, Any]:
 
     columns: dict[str, Any] = {
         name: _ragged(each(lambda one, name=name: np.asarray(getattr(one, name))), name)  # type: ignore[misc]
-        for name in _SHAPES
+        for name in SHAPES
         if name != "intrinsics"
     }
-    columns["action"] = _ragged(each(lambda one: actions(one.position, one.rotation)), "action")
+    columns["action"] = _ragged(_actions(found), "action")
     columns["fps"] = each(lambda one: one.fps)
-    columns["intrinsics"] = each(lambda one: np.asarray(one.intrinsics).tolist())
+    columns["intrinsics"] = each(lambda one: np.asarray(one.intrinsics, np.float64).tolist())
     columns["image_size"] = each(lambda one: [int(n) for n in one.image_size])
     columns["frames"] = each(lambda one: one.frames)
     return columns
+
+
+def _actions(found: Sequence[Extraction | None]) -> list[NDArray | None]:
+    """The actions of every trajectory, all computed in one call."""
+    some = [one for one in found if one is not None]
+    if not some:
+        return [None] * len(found)
+    steps = actions(
+        np.concatenate([one.position for one in some]),
+        np.concatenate([one.rotation for one in some]),
+    )
+    ends = np.cumsum([len(one.position) for one in some])
+    steps[ends - 1] = IDENTITY  # a last step led into the next trajectory's first
+    each = iter(np.split(steps, ends[:-1]))
+    return [None if one is None else next(each) for one in found]
 
 
 def _ragged(values: Sequence[NDArray | None], name: str) -> pa.Array:
@@ -197,7 +179,7 @@ def _ragged(values: Sequence[NDArray | None], name: str) -> pa.Array:
     kind = SCHEMA.field(name).type
     lengths = [0 if value is None else len(value) for value in values]
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    flat = np.concatenate([np.empty(0), *(v.ravel() for v in values if v is not None)])
+    flat = np.concatenate([np.empty(0), *(v.reshape(-1) for v in values if v is not None)])
     inner = kind.value_type
     if pa.types.is_fixed_size_list(inner):
         numbers = pa.array(flat.astype(np.float32))
@@ -210,4 +192,4 @@ def _ragged(values: Sequence[NDArray | None], name: str) -> pa.Array:
 
 def _score(result: Extraction | None, name: str) -> float | None:
     value = None if result is None else result.quality.get(name)
-    return float(value) if value is not None and np.isfinite(value) else None
+    return float(value) if value is not None and math.isfinite(value) else None

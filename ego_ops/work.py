@@ -11,17 +11,18 @@ import os
 import socket
 import time
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ego_ops import rows, shards
+from ego_ops.attempt import watched
+from ego_ops.check import invalid
 from ego_ops.claims import Claims
 from ego_ops.clip import Clip
 from ego_ops.job import Job
 from ego_ops.manifest import Manifest
-from ego_ops.pipeline import Extraction
 from ego_ops.quarantine import guarded
 from ego_ops.storage import store
-from ego_ops.verdict import Verdict
+from ego_ops.verdict import Verdict, failed
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,18 @@ class Perceived:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Done:
+    """What one unit came to."""
+
+    counts: Counter[tuple[str, str, str]]
+    """Clips by corpus, status and label: see `shards.Outcome`."""
+    seconds: dict[str, float]
+    """By stage: `perceive` and `solve` of all its clips, and `commit`."""
+    bytes: int
+    """Size of the part."""
+
+
 def perceive(job: Job, unit: Unit) -> list[Perceived]:
     """The first half, for every clip of the unit that is left.
 
@@ -53,12 +66,10 @@ def perceive(job: Job, unit: Unit) -> list[Perceived]:
     """
     where = store(job.out)
     done = shards.view(where, unit.bucket, unit.first, unit.last)
-    clips = {
-        c.clip_id: c for c in _manifest(job.manifest).clips(unit.bucket, unit.first, unit.last)
-    }
+    clips = _clips(job.manifest, unit)
     worker = f"{socket.gethostname()}/{os.getpid()}"
     found = []
-    with Claims(where, unit.bucket, unit.first, unit.last) as claims:
+    with Claims(where, unit.bucket, unit.first, unit.last) as claims, watched():
         for clip_id in shards.left(clips, done, job.retry, job.run):
             begun = time.perf_counter()
             outcome = guarded(job, claims, "perceive", clips[clip_id])
@@ -68,44 +79,68 @@ def perceive(job: Job, unit: Unit) -> list[Perceived]:
     return found
 
 
-def solve(job: Job, unit: Unit, perceived: list[Perceived]) -> Counter[str]:
+def solve(job: Job, unit: Unit, perceived: list[Perceived]) -> Done:
     """The second half, and the commit of the unit.
-
-    Returns:
-        How many clips ended `ok`, `rejected` and `failed`, and how many of the failed ones
-        `unexpected`.
 
     Raises:
         UserError: not a clip's fault; the job cannot go on.
     """
     where = store(job.out)
-    counts: Counter[str] = Counter()
-    outcomes: dict[str, list[shards.Outcome]] = defaultdict(list)
-    ready = []
     with Claims(where, unit.bucket, unit.first, unit.last) as claims:
-        for one in perceived:
-            begun = time.perf_counter()
-            outcome = one.outcome
-            if isinstance(outcome, bytes):
-                outcome = guarded(job, claims, "solve", one.clip, outcome)
-            seconds = time.perf_counter() - begun
-            ready.append(rows.Row(one.clip, one.attempt, outcome, one.worker, one.seconds, seconds))
-            ended = _ended(one, outcome)
-            outcomes[one.clip.corpus].append(ended)
-            counts[ended.status] += 1
-            counts["unexpected"] += ended.label == "unexpected"
+        with watched():
+            ready = [_solved(job, claims, one) for one in perceived]
+        begun = time.perf_counter()
+        ready = _checked(ready)
+        outcomes: dict[str, list[shards.Outcome]] = defaultdict(list)
+        for row in ready:
+            outcomes[row.clip.corpus].append(_ended(row))
+        size = 0
         if ready:
             data = rows.parquet(rows.table(ready, job.config_hash, job.code_version))
             shards.commit(where, unit.bucket, data, outcomes, job.run)
-            claims.forget({one.clip.clip_id for one in perceived})
-    return counts
+            claims.forget({row.clip.clip_id for row in ready})
+            size = len(data)
+    seconds = {
+        "perceive": sum(row.seconds_perceive for row in ready),
+        "solve": sum(row.seconds_solve for row in ready),
+        "commit": time.perf_counter() - begun,
+    }
+    counts = Counter(
+        (corpus, one.status, one.label) for corpus, many in outcomes.items() for one in many
+    )
+    return Done(counts, seconds, size)
 
 
-def _ended(one: Perceived, outcome: Extraction | Verdict) -> shards.Outcome:
-    if isinstance(outcome, Verdict):
-        again = one.attempt < outcome.attempts
-        return shards.Outcome(one.clip.clip_id, outcome.status, outcome.label, one.attempt, again)
-    return shards.Outcome(one.clip.clip_id, "ok", "", one.attempt, False)
+def _solved(job: Job, claims: Claims, one: Perceived) -> rows.Row:
+    """The row of one clip. Where it has an `Extraction`, that is still unchecked."""
+    begun = time.perf_counter()
+    outcome = one.outcome
+    if isinstance(outcome, bytes):
+        outcome = guarded(job, claims, "solve", one.clip, outcome)
+    seconds = time.perf_counter() - begun
+    return rows.Row(one.clip, one.attempt, outcome, one.worker, one.seconds, seconds)
+
+
+def _checked(ready: list[rows.Row]) -> list[rows.Row]:
+    """The rows, but a failure where the pipeline's result is not fit to be written."""
+    given = [at for at, row in enumerate(ready) if not isinstance(row.outcome, Verdict)]
+    checked = list(ready)
+    for index, what in invalid([ready[at].outcome for at in given]).items():
+        at = given[index]
+        checked[at] = replace(ready[at], outcome=failed("invalid_result", what))
+    return checked
+
+
+def _ended(row: rows.Row) -> shards.Outcome:
+    end = row.outcome
+    if isinstance(end, Verdict):
+        again = row.attempt < end.attempts
+        return shards.Outcome(row.clip.clip_id, end.status, end.label, row.attempt, again)
+    return shards.Outcome(row.clip.clip_id, "ok", "", row.attempt, False)
+
+
+def _clips(url: str, unit: Unit) -> dict[str, Clip]:
+    return {c.clip_id: c for c in _manifest(url).clips(unit.bucket, unit.first, unit.last)}
 
 
 @functools.lru_cache(maxsize=1)

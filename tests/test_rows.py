@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ego_ops import rows
+from ego_ops.check import invalid
 from ego_ops.errors import MissingFileError, Rejection, StorageError
 from ego_ops.geometry.actions import actions
 from ego_ops.quality import SCORES
@@ -63,7 +64,7 @@ def test_rows_come_back_as_they_went_in():
 def test_a_score_that_is_not_a_number_is_null():
     clip = next(clips(1))
     odd = replace(trajectory(clip), quality={"travel_m": np.nan, "depth_m": np.float32(2)})
-    rows.check(odd)
+    assert invalid([odd]) == {}
     row = rows.table([rows.Row(clip, 1, odd, "", 0, 0)], "", "").to_pylist()[0]
     assert (row["travel_m"], row["depth_m"]) == (None, 2.0)
 
@@ -98,10 +99,20 @@ T = len(ONE.timestamps)
         ({"quality": {"beauty": 1.0}}, "unknown scores: beauty"),
     ],
 )
-def test_an_unfit_trajectory_is_found_out(change, message):
-    rows.check(ONE)
-    with pytest.raises(ValueError, match=message):
-        rows.check(replace(ONE, **change))
+def test_an_unfit_trajectory_is_found_out_among_sound_ones(change, message):
+    assert invalid([ONE]) == {}
+    (found,) = invalid([replace(ONE, **change)]).values()
+    assert message in found
+    sound = [trajectory(clip) for clip in clips(5)]
+    among = invalid([*sound[:3], replace(ONE, **change), *sound[3:]])
+    assert among == {3: found}
+
+
+def test_what_is_no_extraction_at_all_is_found_out():
+    odd = replace(ONE, position=np.full((T, 3), "left"))
+    found = invalid([None, ONE, "a string", odd, replace(ONE, quality={"depth_m": "deep"})])
+    assert sorted(found) == [0, 2, 3, 4]
+    assert invalid([]) == {}
 
 
 def test_verdicts():

@@ -137,21 +137,33 @@ class Perceive:
             perceived = work.perceive(self._job, unit)
         except UserError as error:
             fatal = str(error)
-        columns = {**vars(unit), "perceived": pickle.dumps(perceived), "fatal": fatal}
+        columns = {**vars(unit), "perceived": pickle.dumps(perceived, -1), "fatal": fatal}
         return pa.table({name: [value] for name, value in columns.items()}, schema=_BETWEEN)
 
 
 def solve_and_commit(batch: pa.Table, job: Job) -> pa.Table:
-    row = batch.to_pylist()[0]
-    perceived, fatal = pickle.loads(row.pop("perceived")), row.pop("fatal")
-    counts: dict[str, int] = {}
+    (row,) = batch.drop_columns("perceived").to_pylist()
+    fatal, done = row.pop("fatal"), None
     try:
         if not fatal:
-            counts = work.solve(job, work.Unit(**row), perceived)
+            perceived = pickle.loads(batch["perceived"][0].as_buffer())
+            done = work.solve(job, work.Unit(**row), perceived)
     except UserError as error:
         fatal = str(error)
-    columns: dict[str, Any] = {name: counts.get(name, 0) for name in Progress.COUNTED}
-    return pa.table({name: [value] for name, value in {**columns, "fatal": fatal}.items()})
+    return pa.table({name: [value] for name, value in _summary(done, fatal).items()})
+
+
+def _summary(done: work.Done | None, fatal: str) -> dict[str, Any]:
+    """What the driver hears of a unit: counts as `Progress` has them, and what it took."""
+    columns: dict[str, Any] = dict.fromkeys(Progress.COUNTED, 0)
+    columns |= {"fatal": fatal, "seconds": 0.0, "bytes": 0}
+    if done:
+        for (_, status, label), count in done.counts.items():
+            columns[status] += count
+            columns["unexpected"] += count * (label == "unexpected")
+        columns["seconds"] = done.seconds["perceive"] + done.seconds["solve"]
+        columns["bytes"] = done.bytes
+    return columns
 
 
 _BETWEEN = pa.schema(
