@@ -7,17 +7,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import av
 import h5py
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.transform import RigidTransform
 
 from ego_ops.synthetic import render, skeleton
 from ego_ops.synthetic.recipes import RECIPES
 from ego_ops.synthetic.scene import FPS, Scene, sample_scene
+from ego_ops.synthetic.take import Take, write_truth
+from ego_ops.synthetic.video import write_mpeg4
 
 Floats = NDArray[np.float64]
 _BITS_PER_PIXEL = 0.16
@@ -53,50 +55,20 @@ def write_clip(
             seen.append(shot.visible_fraction)
             yield render.expose(shot.image, noise)
 
-    _write_video(root / task / f"{name}.mp4", frames(), size)
+    rate = int(_BITS_PER_PIXEL * size[0] * size[1] * FPS)
+    write_mpeg4(root / task / f"{name}.mp4", frames(), size, FPS, rate)
     _write_truth(root / "truth" / task / f"{name}.npz", scene, np.array(seen))
     path = root / task / f"{name}.hdf5"
     _write_annotation(path, scene, size, pose_offset_s)
     return path
 
 
-def _write_video(path: Path, frames: Iterable[NDArray[np.uint8]], size: tuple[int, int]) -> None:
-    part = path.with_suffix(".part")
-    with av.open(str(part), "w", format="mp4") as container:
-        stream = container.add_stream("mpeg4", rate=int(FPS))
-        stream.width, stream.height = size
-        stream.pix_fmt = "yuv420p"
-        stream.bit_rate = int(_BITS_PER_PIXEL * size[0] * size[1] * FPS)
-        stream.gop_size = 12
-        # One thread: the same frames give the same file.
-        stream.codec_context.thread_count = 1
-        for image in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(stream.encode())
-    os.replace(part, path)
-
-
 def _write_truth(path: Path, scene: Scene, visible: Floats) -> None:
-    times = scene.times
-    thing, camera = scene.object(times), scene.camera(times)
+    take = Take(scene, FPS, scene.frames, world=RigidTransform.identity())
     points = scene.thing.mesh.sample(800, np.random.default_rng(scene.seed))
-    to_camera = camera.inv() * thing
+    to_camera = take.camera(take.times).inv() * take.object(take.times)
     depth = to_camera.apply(points.mean(axis=0))[:, 2]
-    part = path.with_suffix(".part")
-    with part.open("wb") as file:
-        np.savez_compressed(
-            file,
-            times=times,
-            T_world_camera=camera.as_matrix(),
-            T_world_object=thing.as_matrix(),
-            object_points=points,
-            contact_time=scene.contact,
-            release_time=scene.release,
-            object_name=scene.recipe.noun,
-            visible_fraction=visible,
-            mean_depth=depth,
-        )
-    os.replace(part, path)
+    write_truth(path, take, visible_fraction=visible, mean_depth=depth)
 
 
 def _write_annotation(

@@ -62,8 +62,15 @@ class _Model:
         self.bodies.append(f'<body name="{name}" mocap="true">{content}</body>')
 
 
-def build(scene: Scene, size: tuple[int, int]) -> tuple[str, dict[str, bytes]]:
-    """The XML of a scene for images of `size` (width, height), and the files it names."""
+def build(
+    scene: Scene, size: tuple[int, int], focal: float | None = None
+) -> tuple[str, dict[str, bytes]]:
+    """The XML of a scene, and the files it names.
+
+    Args:
+        size: (width, height) of the pictures, pixels.
+        focal: focal length in pixels; by default that of EgoDex's camera.
+    """
     rng = np.random.default_rng([*scene.seed, 1])
     model = _Model()
     _room(model, rng)
@@ -75,11 +82,12 @@ def build(scene: Scene, size: tuple[int, int]) -> tuple[str, dict[str, bytes]]:
     model.moving("object", model.mesh("object", scene.thing.mesh, look, OBJECT))
     _hands(model, rng)
     width, height = size
+    focal = FOCAL * width if focal is None else focal
     model.moving(
         "head",
         f'<camera name="eye" quat="0 1 0 0" resolution="{width} {height}" '
         f'sensorsize="{width * 1e-5} {height * 1e-5}" '
-        f'focalpixel="{FOCAL * width} {FOCAL * width}" principalpixel="0 0"/>',
+        f'focalpixel="{focal} {focal}" principalpixel="0 0"/>',
     )
     sun = np.array([rng.uniform(-0.5, 0.5), -1.0, rng.uniform(-0.45, -0.15)])
     if scene.recipe.lamp:
@@ -136,7 +144,8 @@ def _hands(model: _Model, rng: np.random.Generator) -> None:
 def _xml(model: _Model, sun: Floats, size: tuple[int, int]) -> str:
     width, height = size
     warm = np.array([1.0, 0.94, 0.86])
-    shadow = 2 ** int(np.ceil(np.log2(2 * width)))  # edges about as fine as the picture
+    # Edges about as fine as those of a small picture; finer ones cost more than all the rest.
+    shadow = min(2 ** int(np.ceil(np.log2(2 * width))), 2048)
     return f"""<mujoco>
   <compiler angle="radian"/>
   <statistic extent="1" center="0 {TABLE} -0.4"/>

@@ -100,20 +100,78 @@ def render_scene(
     Raises:
         UserError: there is nothing to render with.
     """
-    mujoco = load_mujoco()
-    xml, files = mjcf.build(scene, size)
-    model = mujoco.MjModel.from_xml_string(xml, files)
-    data = mujoco.MjData(model)
-    poses = _poses(scene, times)
-    slots = [model.body(name).mocapid[0] for name in poses]
-    stacked = np.stack([pose.translation for pose in poses.values()], axis=1)
-    turned = np.stack([mjcf.as_mujoco(pose.rotation) for pose in poses.values()], axis=1)
-    with mujoco.Renderer(model, size[1], size[0]) as renderer:
+    with Studio(scene, size) as studio:
+        yield from studio.shots(times, depth)
+
+
+class Studio:
+    """A scene that is set up to be rendered: textures and meshes are made once.
+
+    Args:
+        size: (width, height) pixels.
+        focal: focal length in pixels, by default that of EgoDex's camera; the principal point is
+            the middle of the picture.
+
+    Raises:
+        UserError: there is nothing to render with.
+    """
+
+    def __init__(self, scene: Scene, size: tuple[int, int], focal: float | None = None):
+        self._mujoco = load_mujoco()
+        self._scene = scene
+        xml, files = mjcf.build(scene, size, focal)
+        self._model = self._mujoco.MjModel.from_xml_string(xml, files)
+        self._data = self._mujoco.MjData(self._model)
+        self._renderer = self._mujoco.Renderer(self._model, size[1], size[0])
+        self._everything, self._alone = self._mujoco.MjvOption(), self._mujoco.MjvOption()
+        self._everything.geomgroup[:4] = 1
+        self._alone.geomgroup[:] = 0
+        self._alone.geomgroup[mjcf.OBJECT] = 1
+
+    def __enter__(self) -> Studio:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._renderer.close()
+
+    def pictures(self, times: Floats) -> Iterator[NDArray[np.uint8]]:
+        """(H, W, 3) RGB at each time, without sensor noise."""
+        for _ in self._posed(times):
+            yield self._picture()
+
+    def shots(self, times: Floats, depth: bool = False) -> Iterator[Shot]:
+        """Pictures with masks, and with depth where asked for."""
+        renderer = self._renderer
+        for _ in self._posed(times):
+            image = self._picture()
+            metric = None
+            if depth:
+                renderer.enable_depth_rendering()
+                metric = renderer.render()
+                renderer.disable_depth_rendering()
+            renderer.enable_segmentation_rendering()
+            groups = _groups(self._model, renderer.render())
+            renderer.update_scene(self._data, "eye", self._alone)
+            whole = _groups(self._model, renderer.render()) == mjcf.OBJECT
+            renderer.disable_segmentation_rendering()
+            yield Shot(image, groups == mjcf.OBJECT, whole, groups == mjcf.HANDS, metric)
+
+    def _picture(self) -> NDArray[np.uint8]:
+        self._renderer.update_scene(self._data, "eye", self._everything)
+        image: NDArray[np.uint8] = self._renderer.render()
+        return image
+
+    def _posed(self, times: Floats) -> Iterator[None]:
+        """Put everything where it is at each time."""
+        poses = _poses(self._scene, times)
+        slots = [self._model.body(name).mocapid[0] for name in poses]
+        stacked = np.stack([pose.translation for pose in poses.values()], axis=1)
+        turned = np.stack([mjcf.as_mujoco(pose.rotation) for pose in poses.values()], axis=1)
         for k in range(len(times)):
-            data.mocap_pos[slots], data.mocap_quat[slots] = stacked[k], turned[k]
-            mujoco.mj_kinematics(model, data)
-            mujoco.mj_camlight(model, data)
-            yield _shoot(mujoco, model, data, renderer, depth)
+            self._data.mocap_pos[slots], self._data.mocap_quat[slots] = stacked[k], turned[k]
+            self._mujoco.mj_kinematics(self._model, self._data)
+            self._mujoco.mj_camlight(self._model, self._data)
+            yield
 
 
 def _poses(scene: Scene, times: Floats) -> dict[str, RigidTransform]:
@@ -124,26 +182,6 @@ def _poses(scene: Scene, times: Floats) -> dict[str, RigidTransform]:
             if not joint.endswith("3"):
                 poses[f"{side}/{joint}"] = frame
     return poses
-
-
-def _shoot(mujoco: Any, model: Any, data: Any, renderer: Any, depth: bool) -> Shot:
-    everything, alone = mujoco.MjvOption(), mujoco.MjvOption()
-    everything.geomgroup[:4] = 1
-    alone.geomgroup[:] = 0
-    alone.geomgroup[mjcf.OBJECT] = 1
-    renderer.update_scene(data, "eye", everything)
-    image = renderer.render()
-    metric = None
-    if depth:
-        renderer.enable_depth_rendering()
-        metric = renderer.render()
-        renderer.disable_depth_rendering()
-    renderer.enable_segmentation_rendering()
-    groups = _groups(model, renderer.render())
-    renderer.update_scene(data, "eye", alone)
-    whole = _groups(model, renderer.render()) == mjcf.OBJECT
-    renderer.disable_segmentation_rendering()
-    return Shot(image, groups == mjcf.OBJECT, whole, groups == mjcf.HANDS, metric)
 
 
 def _groups(model: Any, segmented: NDArray[np.int32]) -> NDArray[np.int32]:
