@@ -10,7 +10,6 @@ longer does, and needs no pandas.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +124,7 @@ PANDAS = {
     _Inert,
 )
 """Stand-ins by name; pandas moves its classes between modules from version to version."""
-OTHERS: dict[tuple[str, str], Callable[..., Any]] = {
+OTHERS: dict[tuple[str, str], Any] = {
     ("builtins", "slice"): slice,
     ("builtins", "bytearray"): bytearray,
     ("_codecs", "encode"): _latin1,  # how protocol 2 writes bytes
@@ -173,7 +172,7 @@ def _columns(frame: Any) -> dict[str, Any]:
         header, index = state["axes"]
         pieces = [(block["values"], block["mgr_locs"]) for block in state["blocks"]]
     names = list(_values(header))
-    columns = {}
+    columns: dict[str, Any] = {}
     for values, places in pieces:
         values = _values(values)
         at = np.arange(len(names))[places]
