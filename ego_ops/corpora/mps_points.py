@@ -1,0 +1,81 @@
+"""Aria's semi-dense points: static points of the world, measured over a whole recording."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyarrow import compute
+from pyarrow import csv as arrow_csv
+
+from ego_ops.corpora.mps_lines import reading
+from ego_ops.errors import AnnotationError, MissingFileError
+
+MAX_INVERSE_DISTANCE_STD = 0.001
+MAX_DISTANCE_STD = 0.05
+"""1/m and m: the defaults of `filter_points_from_confidence` in Project Aria Tools."""
+CELL = 0.01
+"""Metres: of points in one cell of this size one is kept."""
+MAX_POINTS = 40_000
+COLUMNS = ("px_world", "py_world", "pz_world", "inv_dist_std", "dist_std")
+
+
+@lru_cache(maxsize=2)
+def landmarks(folder: str, graph_uid: str | None = None) -> NDArray[np.float64] | None:
+    """(N, 3) well-measured points of the world, metres, `MAX_POINTS` at most; None where
+    `semidense_points.csv.gz` is not there or holds none. The last folder's are remembered.
+
+    Args:
+        graph_uid: points of this world frame only; None for all.
+
+    Raises:
+        StorageError: the file cannot be read.
+        AnnotationError: it lacks a column, or is damaged.
+    """
+    path = os.path.join(folder, "semidense_points.csv.gz")
+    try:
+        with reading(path):
+            points = _read(path, graph_uid)
+    except MissingFileError:
+        return None
+    except (pa.ArrowInvalid, pa.ArrowKeyError, EOFError) as error:
+        reason = str(error).splitlines()[0]
+        raise AnnotationError(f"{path}: not a readable table of points ({reason})") from error
+    if not len(points):
+        return None
+    points = points[np.isfinite(points).all(axis=1)]
+    _, first = np.unique(np.floor(points / CELL).astype(np.int64), axis=0, return_index=True)
+    kept = np.random.default_rng(0).permutation(first)[:MAX_POINTS]
+    points = points[np.sort(kept)]
+    points.setflags(write=False)  # every clip of the recording shares it
+    return points if len(points) else None
+
+
+def _read(path: str, graph_uid: str | None) -> NDArray[np.float64]:
+    """The points that are measured well enough, block by block: a file may hold millions."""
+    types: dict[str, pa.DataType] = dict.fromkeys(COLUMNS, pa.float64())
+    types["graph_uid"] = pa.string()
+    options = arrow_csv.ConvertOptions(include_columns=list(types), column_types=types)
+    found = [np.empty((0, 3))]
+    with fsspec.open(path, "rb") as packed:
+        if not packed.read(1):
+            return found[0]
+        packed.seek(0)
+        with (
+            pa.CompressedInputStream(pa.PythonFile(packed, "r"), "gzip") as plain,
+            arrow_csv.open_csv(plain, convert_options=options) as blocks,
+        ):
+            for block in blocks:
+                good = compute.and_(
+                    compute.less_equal(block["inv_dist_std"], MAX_INVERSE_DISTANCE_STD),
+                    compute.less_equal(block["dist_std"], MAX_DISTANCE_STD),
+                )
+                if graph_uid is not None:
+                    good = compute.and_(good, compute.equal(block["graph_uid"], graph_uid))
+                rows = block.filter(good)
+                found.append(np.stack([rows[name].to_numpy() for name in COLUMNS[:3]], -1))
+    return np.concatenate(found)
