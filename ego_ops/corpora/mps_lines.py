@@ -68,7 +68,10 @@ class SortedLines:
     """A file of lines that are sorted by a time in each of them."""
 
     def __init__(self, path: str, header: bool = False):
-        self._fs, self._name = fsspec.url_to_fs(path)
+        try:
+            self._fs, self._name = fsspec.url_to_fs(path)
+        except (ImportError, ValueError) as error:
+            raise UserError(f"{path}: cannot open this kind of URL ({error})") from error
         self._size = int(self._fs.size(self._name) or 0)
         self._first = 0
         self.header = b""
@@ -86,10 +89,10 @@ class SortedLines:
         times = np.array([time_of(line) for line in lines])
         lines = [line for line, t in zip(lines, times, strict=True) if not math.isnan(t)]
         times = times[~np.isnan(times)]
-        inside = np.flatnonzero((times >= lo) & (times <= hi))
-        before = np.flatnonzero(times < lo)[-1:]
-        after = np.flatnonzero(times > hi)[:1]
-        return [lines[i] for i in (*before, *inside, *after)]
+        # One stretch, so that a time out of order within it is not passed over in silence.
+        first = int(np.argmax(times >= lo)) if (times >= lo).any() else len(times)
+        last = int(np.flatnonzero(times <= hi)[-1]) if (times <= hi).any() else -1
+        return lines[max(0, min(first, last + 1) - 1) : max(first, last + 1) + 1]
 
     def _bracket(
         self, time_of: Callable[[bytes], float], below: Callable[[float], bool]
@@ -158,8 +161,6 @@ def reading(path: str) -> Iterator[None]:
         raise MissingFileError(f"{path}: no such file") from error
     except (PermissionError, IsADirectoryError, NotADirectoryError) as error:
         raise MissingFileError(f"{path}: may not be read ({error.strerror or error})") from error
-    except (ImportError, ValueError) as error:
-        raise UserError(f"{path}: cannot open this kind of URL ({error})") from error
     except OSError as error:
         raise StorageError(f"{path}: reading failed ({error or type(error).__name__})") from error
 

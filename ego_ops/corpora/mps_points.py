@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import os
+import zlib
 from functools import lru_cache
 
 import fsspec
@@ -21,7 +23,8 @@ MAX_DISTANCE_STD = 0.05
 CELL = 0.01
 """Metres: of points in one cell of this size one is kept."""
 MAX_POINTS = 40_000
-COLUMNS = ("px_world", "py_world", "pz_world", "inv_dist_std", "dist_std")
+PLACE = ("px_world", "py_world", "pz_world")
+DAMAGED = (pa.ArrowInvalid, pa.ArrowKeyError, EOFError, gzip.BadGzipFile, zlib.error)
 
 
 @lru_cache(maxsize=2)
@@ -42,9 +45,6 @@ def landmarks(folder: str, graph_uid: str | None = None) -> NDArray[np.float64] 
             points = _read(path, graph_uid)
     except MissingFileError:
         return None
-    except (pa.ArrowInvalid, pa.ArrowKeyError, EOFError) as error:
-        reason = str(error).splitlines()[0]
-        raise AnnotationError(f"{path}: not a readable table of points ({reason})") from error
     if not len(points):
         return None
     points = points[np.isfinite(points).all(axis=1)]
@@ -56,26 +56,35 @@ def landmarks(folder: str, graph_uid: str | None = None) -> NDArray[np.float64] 
 
 
 def _read(path: str, graph_uid: str | None) -> NDArray[np.float64]:
+    try:
+        return _good_points(path, graph_uid)
+    except DAMAGED as error:
+        reason = str(error).splitlines()[0]
+        raise AnnotationError(f"{path}: not a readable table of points ({reason})") from error
+
+
+def _good_points(path: str, graph_uid: str | None) -> NDArray[np.float64]:
     """The points that are measured well enough, block by block: a file may hold millions."""
-    types: dict[str, pa.DataType] = dict.fromkeys(COLUMNS, pa.float64())
+    types: dict[str, pa.DataType] = dict.fromkeys(
+        (*PLACE, "inv_dist_std", "dist_std"), pa.float64()
+    )
     types["graph_uid"] = pa.string()
     options = arrow_csv.ConvertOptions(include_columns=list(types), column_types=types)
     found = [np.empty((0, 3))]
     with fsspec.open(path, "rb") as packed:
         if not packed.read(1):
             return found[0]
-        packed.seek(0)
-        with (
-            pa.CompressedInputStream(pa.PythonFile(packed, "r"), "gzip") as plain,
-            arrow_csv.open_csv(plain, convert_options=options) as blocks,
-        ):
-            for block in blocks:
-                good = compute.and_(
-                    compute.less_equal(block["inv_dist_std"], MAX_INVERSE_DISTANCE_STD),
-                    compute.less_equal(block["dist_std"], MAX_DISTANCE_STD),
-                )
-                if graph_uid is not None:
-                    good = compute.and_(good, compute.equal(block["graph_uid"], graph_uid))
-                rows = block.filter(good)
-                found.append(np.stack([rows[name].to_numpy() for name in COLUMNS[:3]], -1))
+    with (
+        fsspec.open(path, "rb", compression="gzip") as plain,
+        arrow_csv.open_csv(plain, convert_options=options) as blocks,
+    ):
+        for block in blocks:
+            good = compute.and_(
+                compute.less_equal(block["inv_dist_std"], MAX_INVERSE_DISTANCE_STD),
+                compute.less_equal(block["dist_std"], MAX_DISTANCE_STD),
+            )
+            if graph_uid is not None:
+                good = compute.and_(good, compute.equal(block["graph_uid"], graph_uid))
+            rows = block.filter(good)
+            found.append(np.stack([rows[n].to_numpy(zero_copy_only=False) for n in PLACE], -1))
     return np.concatenate(found)
