@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
+import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from workflows.extract import ExtractConfig
 
 _NOISE = "A worker died or was killed|infinite retries remaining"
+_ANSWER_S = 10.0
+SOLVE_CPUS = 0.001
+"""What a solve asks Ray for; its CPU is set aside by the actor that perceives for it: `cpus`."""
 
 
 @contextmanager
@@ -26,10 +31,11 @@ def connect(config: ExtractConfig) -> Iterator[int]:
     A Ray that this process is connected to already is used as it is, and left running.
 
     Raises:
-        UserError: there is no cluster at the address, or it has no room for the workers.
+        UserError: there is no cluster at the address, it has no room for the workers, or it broke.
     """
     hush()
     import ray
+    from ray.exceptions import RayError, RayTaskError
 
     ours = not ray.is_initialized()
     if ours:
@@ -41,10 +47,32 @@ def connect(config: ExtractConfig) -> Iterator[int]:
         # A unit may rightly take clips_per_shard times the clip's timeout to give its one row.
         context.execution_no_progress_timeout_s = -1
         logging.getLogger("ray.data").setLevel(logging.ERROR)
-        yield _workers(config, ray.cluster_resources())
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        workers = _workers(config, nodes)
+        # An actor whose node is lost while it starts counts as one that cannot start.
+        context.max_consecutive_actor_init_deaths = 10 + 2 * workers
+        yield workers
+    except RayError as error:
+        if isinstance(error, RayTaskError) and not isinstance(error.cause, RayError):
+            raise  # our own code's
+        raise UserError(
+            f"Ray failed: {_line(error)}; what is committed in {config.out} stays: "
+            "run the same command to go on"
+        ) from error
     finally:
         if ours:
             ray.shutdown()
+
+
+def cpus(config: ExtractConfig) -> float:
+    """What a perception actor asks Ray for: its own CPUs, and those of its solves less what they
+    ask for themselves.
+
+    Were both to ask for theirs, actors that come back after a node is lost could take the last
+    CPUs of a smaller cluster, and then wait for ever for solves that have none. So there is no
+    node that actors fill, and wherever an actor runs a solve can.
+    """
+    return config.cpus_per_worker + config.solves_per_worker * (1 - SOLVE_CPUS)
 
 
 def hush() -> None:
@@ -79,38 +107,70 @@ def _start(config: ExtractConfig) -> None:
 
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address := _address(config):
+        _probe(address)
         try:
             ray.init(address=address, **quiet)
-        except (ConnectionError, ValueError) as error:
-            raise UserError(f"--address {address}: no Ray cluster there ({error})") from error
+        except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+            raise UserError(f"--address {address}: cannot join Ray: {_line(error)}") from error
         return
-    # Logical CPUs: an actor each, and as many again for the second stage, which would otherwise
-    # wait for ever for the first to end.
     workers = config.workers or _cores()
-    cpus = max(4, round(workers * (config.cpus_per_worker + 1)))
-    ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
+    room = max(4, math.ceil(workers * (config.cpus_per_worker + config.solves_per_worker)))
+    ray.init(address="local", num_cpus=room, include_dashboard=False, **quiet)
 
 
-def _workers(config: ExtractConfig, resources: dict[str, float]) -> int:
-    cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
-    room = (cpus - 1) / config.cpus_per_worker if config.cpus_per_worker else cpus
-    if config.gpus_per_worker:
-        room = min(room, gpus / config.gpus_per_worker)
-    if config.workers:
-        wanted = config.workers
-    elif config.gpus_per_worker:
-        wanted = int(gpus / config.gpus_per_worker)
-    elif _address(config):
-        wanted = int(cpus / (config.cpus_per_worker + 1))
-    else:
-        wanted = _cores()
-    if not 1 <= wanted <= room:
+def _probe(address: str) -> None:
+    """See that somebody listens at `host:port`: Ray itself would try for minutes.
+
+    Raises:
+        UserError: nobody does, or the address is of another kind.
+    """
+    if "://" in address:
         raise UserError(
-            f"no room for {max(wanted, 1)} workers of {config.cpus_per_worker:g} CPUs and "
-            f"{config.gpus_per_worker:g} GPUs: Ray has {cpus:g} CPUs (one must be left for the "
-            f"second stage) and {gpus:g} GPUs; change --workers"
+            f"--address {address}: only a cluster that this machine is part of can be joined: "
+            'give host:port, or "auto"; from elsewhere use `ray job submit`'
         )
-    return wanted
+    host, colon, port = address.rpartition(":")
+    if not colon:
+        return  # "auto", "local"
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _ANSWER_S).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise UserError(f"--address {address}: no Ray cluster there ({error})") from error
+
+
+def _line(error: BaseException) -> str:
+    """What an error of Ray's says, in one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _workers(config: ExtractConfig, nodes: Sequence[Mapping[str, float]]) -> int:
+    """How many perception actors to ask Ray for, given what each node has."""
+    room = sum(_fit(config, node) for node in nodes)
+    if _address(config):
+        wanted = config.workers or room
+        if room < wanted:  # actors that wait are what makes a cluster grow
+            print(f"room for {room} of {wanted} workers now; the others wait for nodes", flush=True)
+            return wanted
+    else:
+        wanted = config.workers or (room if config.gpus_per_worker else _cores())
+    if 1 <= wanted <= room:
+        return wanted
+    cpus, gpus = (sum(node.get(name, 0.0) for node in nodes) for name in ("CPU", "GPU"))
+    advice = "give --workers to wait for nodes" if _address(config) else "change --workers"
+    raise UserError(
+        f"no room for {max(wanted, 1)} workers of {config.cpus_per_worker:g} CPUs and "
+        f"{config.gpus_per_worker:g} GPUs, each with {config.solves_per_worker} CPUs to solve: "
+        f"Ray has {cpus:g} CPUs and {gpus:g} GPUs; {advice}"
+    )
+
+
+def _fit(config: ExtractConfig, node: Mapping[str, float]) -> int:
+    """How many workers one node has room for."""
+    room = node.get("CPU", 0.0) / cpus(config)
+    if config.gpus_per_worker:
+        room = min(room, node.get("GPU", 0.0) / config.gpus_per_worker)
+    return int(room)
 
 
 def _address(config: ExtractConfig) -> str | None:

@@ -23,7 +23,7 @@ from ego_ops.errors import UserError
 from ego_ops.job import Job, begin
 from ego_ops.manifest import Manifest
 from ego_ops.storage import store
-from workflows import cluster
+from workflows import cluster, metrics
 from workflows.progress import Progress
 
 _WAVE = 8192
@@ -44,9 +44,13 @@ class ExtractConfig:
     option: tuple[str, ...] = ()
     """Options of the pipeline, as key=value; values are read as JSON where they are."""
     workers: int | None = None
-    """Perception actors; by default one a core (with an address: what the cluster has room for)."""
+    """Perception actors; by default one a core (with an address: what the cluster has room for
+    now). On a cluster that grows on demand, the number that it shall grow to."""
     cpus_per_worker: float = 1.0
-    """CPUs that Ray sets aside for each perception actor."""
+    """CPUs of each perception actor."""
+    solves_per_worker: int = 1
+    """Solves at a time for each perception actor, a CPU each: more where a GPU perceives faster
+    than one CPU can solve. A worker takes cpus_per_worker + solves_per_worker CPUs in all."""
     gpus_per_worker: float = 0.0
     """GPUs that Ray sets aside for each perception actor; 0.5 puts two on one GPU."""
     clips_per_shard: int = 16
@@ -112,13 +116,18 @@ def _plan(units: list[work.Unit], job: Job, workers: int, config: ExtractConfig)
             Perceive,
             fn_constructor_args=(job,),
             compute=ray.data.ActorPoolStrategy(size=workers),
-            num_cpus=config.cpus_per_worker,
+            num_cpus=cluster.cpus(config),
             num_gpus=config.gpus_per_worker,
             batch_size=1,
             batch_format="pyarrow",
         )
         .map_batches(
-            solve_and_commit, fn_args=(job,), num_cpus=1, batch_size=1, batch_format="pyarrow"
+            solve_and_commit,
+            fn_args=(job,),
+            compute=ray.data.TaskPoolStrategy(size=workers * config.solves_per_worker),
+            num_cpus=cluster.SOLVE_CPUS,
+            batch_size=1,
+            batch_format="pyarrow",
         )
     )
     yield from plan.iter_rows()
@@ -148,6 +157,7 @@ def solve_and_commit(batch: pa.Table, job: Job) -> pa.Table:
         if not fatal:
             perceived = pickle.loads(batch["perceived"][0].as_buffer())
             done = work.solve(job, work.Unit(**row), perceived)
+            metrics.committed(done)
     except UserError as error:
         fatal = str(error)
     return pa.table({name: [value] for name, value in _summary(done, fatal).items()})
