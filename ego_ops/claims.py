@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Collection
 from types import TracebackType
 
-from ego_ops.shards import overlaps
+from ego_ops.bucket import overlaps
 from ego_ops.storage import Store
 
 MAX_DEATHS = 5

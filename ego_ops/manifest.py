@@ -12,6 +12,7 @@ One writer at a time.
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import re
@@ -71,14 +72,24 @@ class Manifest:
         self.buckets: int = head["buckets"]
         self.totals: dict[str, int] = head["clips"]
         """Number of clips by corpus."""
+        self._bucket = functools.lru_cache(maxsize=1)(
+            lambda bucket: _read(self.store, bucket, SCHEMA.names)
+        )
 
     def ids(self, bucket: int) -> list[str]:
         """The clip ids of one bucket, in order."""
-        return _read(self.store, bucket, ["clip_id"])["clip_id"].to_pylist()
+        return self.id_column(bucket).to_pylist()
+
+    def id_column(self, bucket: int) -> pa.Array:
+        """The clip ids of one bucket, in order, as strings of Arrow."""
+        return _read(self.store, bucket, ["clip_id"])["clip_id"].combine_chunks()
 
     def clips(self, bucket: int, first: str, last: str) -> list[Clip]:
-        """The clips of one bucket from id `first` to id `last`, both included, in order."""
-        rows = _read(self.store, bucket, SCHEMA.names)
+        """The clips of one bucket from id `first` to id `last`, both included, in order.
+
+        The bucket that was read last is kept, since its next interval is often asked for next.
+        """
+        rows = self._bucket(bucket)
         ids = rows["clip_id"]
         inside = pc.and_(pc.greater_equal(ids, first), pc.less_equal(ids, last))
         return [_clip(row) for row in rows.filter(inside).to_pylist()]

@@ -5,7 +5,7 @@
     commits/bucket=00042/<first>-<last>-<sha256[:16]>.json
                                                    says that the part of that digest counts, and
                                                    what became of its clips
-    claims/, _tmp/                                 see ego_ops.claims, ego_ops.storage
+    snapshots/, claims/, _tmp/                     see ego_ops.records, .claims, .storage
 
 A part is written first, its commit record second, both whole. Readers trust commit records only,
 so a writer killed at any moment leaves nothing that counts. Names come from content: writers that
@@ -18,24 +18,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ego_ops.bucket import View, view
 from ego_ops.errors import UserError
 from ego_ops.storage import Store, store
-
-log = logging.getLogger(__name__)
-
-_RANK = {"ok": 2, "rejected": 1, "failed": 0}
-FIRST, LAST = "", "g"
-"""Below and above every clip id."""
+from ego_ops.storage_errors import failures, unreadable
 
 
 class Outcome(NamedTuple):
@@ -48,25 +43,6 @@ class Outcome(NamedTuple):
     attempt: int
     again: bool
     """Whether the clip is due another attempt."""
-
-
-class Entry(NamedTuple):
-    """One clip of the committed view."""
-
-    status: str
-    label: str
-    attempt: int
-    again: bool
-    corpus: str
-    part: str
-    """Path of the part that holds its row."""
-    run: str
-    """Which run committed it."""
-    time: float
-    """When, seconds since the epoch."""
-
-
-View = dict[str, Entry]
 
 
 def commit(
@@ -100,47 +76,11 @@ def commit(
     where.write(name, json.dumps(record, separators=(",", ":")).encode())
 
 
-def view(where: Store, bucket: int, first: str = FIRST, last: str = LAST) -> View:
-    """The committed view of a bucket's clips, at least of those from `first` to `last`.
-
-    Reads only commit records, and of those only the ones whose interval overlaps.
-    """
-    folder = f"bucket={bucket:05d}"
-    # Records before parts: a part that is committed between the two listings is in the second.
-    names = [n for n in where.names(f"commits/{folder}") if overlaps(n, first, last)]
-    sizes = where.files(folder) if names else {}
-    best: View = {}
-    for name in sorted(names):
-        record = _record(where, f"commits/{folder}/{name}", sizes)
-        if record is None:
-            continue
-        part, run, when = record["file"], record["run"], record["time"]
-        for corpus, many in record["clips"].items():
-            for clip_id, status, label, attempt, again in many:
-                entry = Entry(status, label, attempt, again, corpus, part, run, when)
-                other = best.setdefault(clip_id, entry)
-                if other is not entry and _precedence(entry) > _precedence(other):
-                    best[clip_id] = entry
-    return best
-
-
 def committed(url: str) -> Iterator[tuple[int, View]]:
-    """The committed view bucket by bucket, so that memory holds one bucket at a time."""
+    """The committed view bucket by bucket, so that memory holds only a few at a time."""
     where = store(url)
-    for folder in sorted(where.names("commits")):
-        bucket = int(folder.removeprefix("bucket="))
-        yield bucket, view(where, bucket)
-
-
-def left(ids: Iterable[str], done: View, retry: Collection[str], run: str) -> list[str]:
-    """Which of `ids` have still to be worked on, in their order.
-
-    Args:
-        done: the committed view.
-        retry: error classes (or reasons) that are opened again, once by each run.
-        run: this run.
-    """
-    return [i for i in ids if (entry := done.get(i)) is None or _open(entry, retry, run)]
+    buckets = sorted(int(name.removeprefix("bucket=")) for name in where.names("commits"))
+    yield from where.each(lambda bucket: (bucket, view(where, bucket)), buckets)
 
 
 def parts(url: str, status: str | None = "ok") -> Iterator[tuple[str, list[str]]]:
@@ -183,6 +123,8 @@ def read_part(
         raise UserError(
             f"{where.url}/{part}: damaged ({error}); delete it and run `extract` again"
         ) from error
+    except failures() as error:
+        raise unreadable(f"{where.url}/{part}", error) from error
     rows = rows.filter(pc.is_in(rows["clip_id"], pa.array(ids, pa.string())))
     return rows if columns is None else rows.select(list(columns))
 
@@ -203,36 +145,6 @@ def damaged(url: str) -> list[str]:
     """Paths of the committed parts whose content is not what was committed. Reads all of them."""
     where = store(url)
     return [part for part, _ in parts(url, None) if not _sound(part, where.read(part))]
-
-
-def overlaps(name: str, first: str, last: str) -> bool:
-    """Whether a file called `<first id>-<last id>-…` is about any id from `first` to `last`."""
-    begin, end = name[:16], name[17:33]
-    return begin <= last and end >= first
-
-
-def _record(where: Store, path: str, sizes: dict[str, int]) -> dict | None:
-    """A commit record, or None (with a warning) where it or its part is not whole."""
-    try:
-        record = json.loads(where.read(path).decode())
-        part, size = record["file"], record["bytes"]
-    except (ValueError, KeyError, TypeError) as error:
-        log.warning("%s/%s: not a commit record (%s); its clips are redone", where.url, path, error)
-        return None
-    found = sizes.get(part.rpartition("/")[2])
-    if found != size:
-        state = "is missing" if found is None else f"has {found} bytes, not {size}"
-        log.warning("%s/%s %s; its clips are redone", where.url, part, state)
-        return None
-    return record
-
-
-def _precedence(entry: Entry) -> tuple[int, int, str]:
-    return entry.attempt, _RANK[entry.status], entry.part
-
-
-def _open(entry: Entry, retry: Collection[str], run: str) -> bool:
-    return entry.again or (entry.label in retry and entry.run != run)
 
 
 def _sound(part: str, data: bytes) -> bool:

@@ -1,8 +1,8 @@
 """Whole files in one folder, local or on an object store, written so that none is ever half there.
 
 Two stores with the same methods: `LocalStore` for a path (aside, fsync, rename, fsync of the
-folder), `RemoteStore` for any fsspec URL (one PUT, which object stores make atomic). Paths are
-relative to the store's folder and use "/".
+folder), `RemoteStore` for any fsspec URL (one PUT, which object stores make atomic; see
+`ego_ops.storage_remote`). Paths are relative to the store's folder and use "/".
 """
 
 from __future__ import annotations
@@ -11,19 +11,26 @@ import json
 import os
 import time
 import uuid
-from typing import BinaryIO, cast
+from collections.abc import Callable, Iterable, Iterator
+from typing import BinaryIO, TypeVar, cast
 from urllib.parse import urlsplit
 
-import fsspec
-
 from ego_ops.errors import UserError
+from ego_ops.storage_errors import unreadable, unwritable
+from ego_ops.storage_remote import RemoteStore
 
 _ASIDE = "_tmp"
 _STALE_S = 3600.0
 
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
 
 class LocalStore:
     """A folder of a local or mounted POSIX file system."""
+
+    local = True
+    """Whether to write a few bytes costs next to nothing."""
 
     def __init__(self, root: str):
         self.url = os.path.abspath(root)
@@ -42,7 +49,7 @@ class LocalStore:
         except FileNotFoundError:
             raise
         except OSError as error:
-            raise _unreadable(f"{self.url}/{path}", error) from error
+            raise unreadable(f"{self.url}/{path}", error) from error
 
     def open(self, path: str) -> BinaryIO:
         """Open a file for reading with seeks, so that only some columns of it need be read."""
@@ -55,6 +62,8 @@ class LocalStore:
                 return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
         except FileNotFoundError:
             return {}
+        except OSError as error:
+            raise unreadable(f"{self.url}/{folder}", error) from error
 
     def names(self, folder: str) -> list[str]:
         """Names of what lies directly in `folder`, without sizes: the cheapest listing."""
@@ -62,6 +71,8 @@ class LocalStore:
             return os.listdir(os.path.join(self.url, folder))
         except FileNotFoundError:
             return []
+        except OSError as error:
+            raise unreadable(f"{self.url}/{folder}", error) from error
 
     def write(self, path: str, data: bytes) -> None:
         """Put a file in place in one step; once this returns it survives a power cut.
@@ -85,7 +96,7 @@ class LocalStore:
                 raise
             _sync_folder(os.path.dirname(target))
         except OSError as error:
-            raise _unwritable(target, error) from error
+            raise unwritable(target, error) from error
 
     def mark(self, path: str, data: bytes) -> None:
         """Write a few bytes, of one length for a path, that need not outlive the machine."""
@@ -103,7 +114,7 @@ class LocalStore:
             finally:
                 os.close(file)
         except OSError as error:
-            raise _unwritable(target, error) from error
+            raise unwritable(target, error) from error
 
     def delete(self, path: str) -> None:
         """Remove a file; one that is absent already is no error."""
@@ -119,65 +130,11 @@ class LocalStore:
             except FileNotFoundError:
                 continue  # its writer put it in place meanwhile
 
-
-class RemoteStore:
-    """A folder of any file system that fsspec knows, whose PUT of one object is atomic."""
-
-    def __init__(self, url: str):
-        self.url = url.rstrip("/")
-        try:
-            self._fs, self._root = fsspec.core.url_to_fs(self.url)
-        except (ImportError, ValueError) as error:
-            raise UserError(f"cannot open {url}: {error}") from error
-
-    def read(self, path: str) -> bytes:
-        try:
-            return cast(bytes, self._fs.cat_file(self._join(path)))
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise _unreadable(f"{self.url}/{path}", error) from error
-
-    def open(self, path: str) -> BinaryIO:
-        return cast(BinaryIO, self._fs.open(self._join(path), "rb"))
-
-    def files(self, folder: str) -> dict[str, int]:
-        return {
-            _name(entry["name"]): entry["size"]
-            for entry in self._list(folder)
-            if entry["type"] == "file"
-        }
-
-    def names(self, folder: str) -> list[str]:
-        return [_name(entry["name"]) for entry in self._list(folder)]
-
-    def write(self, path: str, data: bytes) -> None:
-        """Raises UserError where the store refuses."""
-        try:
-            self._fs.pipe_file(self._join(path), data)
-        except OSError as error:
-            raise _unwritable(f"{self.url}/{path}", error) from error
-
-    def mark(self, path: str, data: bytes) -> None:
-        self.write(path, data)
-
-    def delete(self, path: str) -> None:
-        try:
-            self._fs.rm_file(self._join(path))
-        except FileNotFoundError:
-            return
-
-    def clean(self) -> None:
-        """Nothing to do: a PUT that did not finish leaves no object."""
-
-    def _list(self, folder: str) -> list[dict]:
-        try:
-            return cast(list[dict], self._fs.ls(self._join(folder), detail=True, refresh=True))
-        except FileNotFoundError:
-            return []
-
-    def _join(self, path: str) -> str:
-        return f"{self._root}/{path}"
+    def each(
+        self, function: Callable[[_Item], _Result], items: Iterable[_Item]
+    ) -> Iterator[_Result]:
+        """`function` of each item, in order; as many at a time as the storage makes worthwhile."""
+        return map(function, items)
 
 
 Store = LocalStore | RemoteStore
@@ -189,10 +146,6 @@ def store(url: str) -> Store:
     if scheme in ("", "file"):
         return LocalStore(url.removeprefix("file://"))
     return RemoteStore(url)
-
-
-def _unreadable(path: str, error: OSError) -> UserError:
-    return UserError(f"cannot read {path}: {error.strerror or error}")
 
 
 def read_head(where: Store, path: str, version: int, what: str, advice: str = "") -> dict | None:
@@ -218,18 +171,6 @@ def read_head(where: Store, path: str, version: int, what: str, advice: str = ""
             f"{where.url}: {what} of version {found}, this program reads {version}{advice}"
         )
     return cast(dict, head)
-
-
-def _unwritable(path: str, error: OSError) -> UserError:
-    reason = error.strerror or str(error)
-    return UserError(
-        f"cannot write {path}: {reason}; nothing committed is lost: "
-        "mend that and run the same command again"
-    )
-
-
-def _name(path: str) -> str:
-    return path.rstrip("/").rsplit("/", 1)[-1]
 
 
 def _remove(path: str) -> None:

@@ -13,8 +13,11 @@ import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 
+import pyarrow as pa
+
 from ego_ops import rows, shards
 from ego_ops.attempt import watched
+from ego_ops.bucket import read_bucket
 from ego_ops.check import invalid
 from ego_ops.claims import Claims
 from ego_ops.clip import Clip
@@ -65,16 +68,17 @@ def perceive(job: Job, unit: Unit) -> list[Perceived]:
         UserError: not a clip's fault; the job cannot go on.
     """
     where = store(job.out)
-    done = shards.view(where, unit.bucket, unit.first, unit.last)
-    clips = _clips(job.manifest, unit)
+    done = read_bucket(where, unit.bucket, unit.first, unit.last)
+    clips, before = _clips(job.manifest, unit), done.attempts()
+    left = done.left(pa.array(clips, pa.string()), job.retry, job.run)
     worker = f"{socket.gethostname()}/{os.getpid()}"
     found = []
     with Claims(where, unit.bucket, unit.first, unit.last) as claims, watched():
-        for clip_id in shards.left(clips, done, job.retry, job.run):
+        for clip_id in left.to_pylist():
             begun = time.perf_counter()
             outcome = guarded(job, claims, "perceive", clips[clip_id])
             seconds = time.perf_counter() - begun
-            attempt = done[clip_id].attempt + 1 if clip_id in done else 1
+            attempt = before.get(clip_id, 0) + 1
             found.append(Perceived(clips[clip_id], attempt, outcome, worker, seconds))
     return found
 

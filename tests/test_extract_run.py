@@ -184,4 +184,5 @@ def test_a_full_disk_stops_the_job_with_one_line_and_loses_nothing(tmp_path, sma
     before = calls(full)
     run(full)
     assert endings(full) == {"fine": Counter({("ok", "", 1): 64})}
-    assert (calls(full) - before)["fine"] == 64 - len(kept)
+    # A unit that was under way when the job stopped may have been committed since.
+    assert (calls(full) - before)["fine"] <= 64 - len(kept)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import logging
 import multiprocessing
 import os
@@ -13,12 +14,14 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ego_ops import rows, shards
+from ego_ops.bucket import read_bucket, view
 from ego_ops.clip import Clip
 from ego_ops.errors import UserError
 from ego_ops.storage import LocalStore, store
@@ -139,21 +142,43 @@ def test_an_interval_of_the_view_is_that_of_the_whole(lots, ends):
     for lot in lots:
         commit(where.url, lot)
     first, last = sorted(clip.clip_id for clip in ends)
-    whole, some = shards.view(where, 0), shards.view(where, 0, first, last)
+    whole, some = view(where, 0), view(where, 0, first, last)
     inside = {i: entry for i, entry in whole.items() if first <= i <= last}
     assert {i: entry for i, entry in some.items() if first <= i <= last} == inside
 
 
-def entry(again: bool = False, label: str = "", run: str = "before") -> shards.Entry:
-    return shards.Entry("failed", label, 1, again, "toy", "part", run, 0.0)
+def record(ids: str, run: str, label: str = "", again: bool = False) -> dict:
+    outcomes = [[i, "failed" if label else "ok", label, 1, again] for i in ids]
+    return {
+        "file": f"bucket=00000/{ids}",
+        "bytes": 0,
+        "run": run,
+        "time": 0,
+        "clips": {"t": outcomes},
+    }
 
 
-def test_what_is_left():
-    done = {"a": entry(), "c": entry(again=True), "d": entry(label="missing_file")}
-    assert shards.left("abcde", done, (), "now") == ["b", "c", "e"]
-    assert shards.left("abcde", done, {"missing_file"}, "now") == ["b", "c", "d", "e"]
-    done["d"] = entry(label="missing_file", run="now")  # a run opens a clip again only once
-    assert shards.left("abcde", done, {"missing_file"}, "now") == ["b", "c", "e"]
+def test_what_is_left(tmp_path):
+    where = store(str(tmp_path))
+
+    def put(name: str, content: dict) -> None:
+        where.write(content["file"], b"")
+        where.write(
+            f"commits/bucket=00000/{name * 16}-{name * 16}-.json", json.dumps(content).encode()
+        )
+
+    def left(retry: set[str]) -> str:
+        ids = pa.array(list("abcde"))
+        return "".join(read_bucket(where, 0).left(ids, retry, "now").to_pylist())
+
+    assert left({"missing_file"}) == "abcde"
+    put("1", record("a", "before"))
+    put("2", record("c", "before", "io_timeout", again=True))
+    put("3", record("d", "before", "missing_file"))
+    assert left(set()) == "bce"
+    assert left({"missing_file"}) == "bcde"
+    put("3", record("d", "now", "missing_file"))  # a run opens a clip again only once
+    assert left({"missing_file"}) == "bce"
 
 
 @pytest.mark.parametrize("cut", ["shortened", "emptied", "removed"])
@@ -173,8 +198,8 @@ def test_a_torn_part_counts_as_never_committed(tmp_path, caplog, cut):
         POOL[1].clip_id: 1,
     }
     assert "its clips are redone" in caplog.text
-    view = shards.view(store(str(tmp_path)), 0)
-    assert shards.left([POOL[2].clip_id], view, (), "") == [POOL[2].clip_id]
+    done = read_bucket(store(str(tmp_path)), 0)
+    assert done.left(pa.array([POOL[2].clip_id]), (), "").to_pylist() == [POOL[2].clip_id]
     commit(str(tmp_path), [(POOL[2], 1, "ok"), (POOL[1], 2, "failed")], worker="again")
     assert len(everything(str(tmp_path))) == 3
 

@@ -18,16 +18,20 @@ from typing import Any
 
 import pyarrow as pa
 
-from ego_ops import pipeline, shards, work
+from ego_ops import pipeline, records, work
+from ego_ops.bucket import read_bucket
 from ego_ops.errors import UserError
 from ego_ops.job import Job, begin
 from ego_ops.manifest import Manifest
 from ego_ops.storage import store
 from workflows import cluster, metrics
+from workflows.pace import Pace
 from workflows.progress import Progress
 
 _WAVE = 8192
 """Units given to Ray at a time, so that the driver's memory does not grow with the manifest."""
+_WAVE_CLIPS = 500_000
+"""And clips at most, for the same reason."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,9 @@ class ExtractConfig:
     than one CPU can solve. A worker takes cpus_per_worker + solves_per_worker CPUs in all."""
     gpus_per_worker: float = 0.0
     """GPUs that Ray sets aside for each perception actor; 0.5 puts two on one GPU."""
-    clips_per_shard: int = 16
-    """Clips committed together: what a crash costs at most, for each worker."""
+    clips_per_shard: int = 500
+    """Most clips committed together. They are fewer where they take long: about a minute's work,
+    which is what a crash costs each worker, or 64 MB, but at least 8."""
     clip_timeout_s: float = 600.0
     """Seconds after which a half of the work on one clip counts as hung."""
     retry: tuple[str, ...] = ()
@@ -81,7 +86,8 @@ def run(config: ExtractConfig) -> Progress:
     pipeline.load(config.perception, options)  # a typing error must not bind the folder to itself
     job = begin(config.out, manifest, config.perception, options, config.clip_timeout_s, retry)
     total = sum(manifest.totals.values())
-    count, wave = _left(manifest, job, config.clips_per_shard * _WAVE)
+    pace = Pace(config.clips_per_shard)
+    count, wave = _left(manifest, job, pace.size)
     progress = Progress(done=total - count, left=count, quiet=config.quiet)
     if not count:
         print(f"nothing left to do: all {progress.done} clips are committed in {config.out}")
@@ -89,14 +95,17 @@ def run(config: ExtractConfig) -> Progress:
     with cluster.connect(config) as workers, cluster.interruptible(config.out):
         while wave:
             before = progress.attempts, count
-            units = _units(wave, config.clips_per_shard, workers)
+            units = _units(wave, pace.size, workers)
+            if not pace.known:
+                units = units[: 4 * workers]
             for summary in _plan(units, job, workers, config):
                 if summary["fatal"]:
                     raise UserError(summary["fatal"])
+                pace.learn(summary)
                 progress.add(summary)
                 progress.check(config.max_unexpected)
             # What was to be tried again (a storage that timed out) is left once more.
-            count, wave = _left(manifest, job, config.clips_per_shard * _WAVE)
+            count, wave = _left(manifest, job, pace.size)
             progress.done, progress.left = total - count, count
             if (progress.attempts, count) == before:
                 raise UserError(
@@ -166,8 +175,9 @@ def solve_and_commit(batch: pa.Table, job: Job) -> pa.Table:
 def _summary(done: work.Done | None, fatal: str) -> dict[str, Any]:
     """What the driver hears of a unit: counts as `Progress` has them, and what it took."""
     columns: dict[str, Any] = dict.fromkeys(Progress.COUNTED, 0)
-    columns |= {"fatal": fatal, "seconds": 0.0, "bytes": 0}
+    columns |= {"fatal": fatal, "clips": 0, "seconds": 0.0, "bytes": 0}
     if done:
+        columns["clips"] = done.counts.total()
         for (_, status, label), count in done.counts.items():
             columns[status] += count
             columns["unexpected"] += count * (label == "unexpected")
@@ -187,30 +197,37 @@ _BETWEEN = pa.schema(
 )
 
 
-def _left(manifest: Manifest, job: Job, most: int) -> tuple[int, list[tuple[int, list[str]]]]:
-    """How many clips are left, and by bucket the ids of the first `most` of them (or a few more).
+def _left(manifest: Manifest, job: Job, size: int) -> tuple[int, list[tuple[int, pa.Array]]]:
+    """How many clips are left, and by bucket the ids of the first of them, as many as a wave has.
 
-    One bucket of ids and commit records is in memory at a time.
+    Also takes a snapshot of the commit records of a bucket where that spares the next to look.
     """
     where = store(job.out)
-    count, wave = 0, []
-    for bucket in range(manifest.buckets):
-        ids = shards.left(manifest.ids(bucket), shards.view(where, bucket), job.retry, job.run)
-        if ids and count < most:
+
+    def look(bucket: int) -> pa.Array:
+        done = read_bucket(where, bucket)
+        if done.records.loose > records.ENOUGH:
+            records.save(where, bucket, done.records)
+        return done.left(manifest.id_column(bucket), job.retry, job.run)
+
+    count, wave, most = 0, [], min(size * _WAVE, _WAVE_CLIPS)
+    for bucket, ids in enumerate(where.each(look, range(manifest.buckets))):
+        if len(ids) and count < most:
             wave.append((bucket, ids))
         count += len(ids)
     return count, wave
 
 
-def _units(wave: list[tuple[int, list[str]]], most: int, workers: int) -> list[work.Unit]:
+def _units(wave: list[tuple[int, pa.Array]], most: int, workers: int) -> list[work.Unit]:
     """Cut what is left into units of at most `most` clips, small enough to busy every worker."""
     share = math.ceil(sum(len(ids) for _, ids in wave) / (4 * workers))
     size = max(1, min(most, share))
-    return [
-        work.Unit(bucket, ids[at], ids[at : at + size][-1])
-        for bucket, ids in wave
-        for at in range(0, len(ids), size)
-    ]
+    units = []
+    for bucket, ids in wave:
+        for at in range(0, len(ids), size):
+            last = min(at + size, len(ids)) - 1
+            units.append(work.Unit(bucket, ids[at].as_py(), ids[last].as_py()))
+    return units
 
 
 def _option(text: str) -> tuple[str, Any]:

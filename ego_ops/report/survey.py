@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ego_ops import shards
+from ego_ops.bucket import Entry
 from ego_ops.errors import UserError
 from ego_ops.quality import SCORES
 from ego_ops.report import measure
@@ -138,7 +139,7 @@ def _rows(where: Store, part: str, ids: list[str], trajectories: bool) -> Iterat
 
 
 def _add(
-    found: Survey, row: dict[str, Any], bucket: int, part: str, entry: shards.Entry,
+    found: Survey, row: dict[str, Any], bucket: int, part: str, entry: Entry,
     truth: Store | None,
 ) -> None:  # fmt: skip
     clip_id, figures = row["clip_id"], {}
