@@ -44,9 +44,17 @@ class Segmenter(Protocol):
     """Which tracks lie on the manipulated object."""
 
     def segment(
-        self, scene: Scene, camera_path: RigidTransform, tracks: Tracks, depth: NDArray[np.float64]
+        self,
+        scene: Scene,
+        camera_path: RigidTransform,
+        tracks: Tracks,
+        depth: NDArray[np.float64],
+        boxed: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.int8]:
         """(N,) labels: `scene.OBJECT`, `scene.BACKGROUND` or `scene.OTHER`.
+
+        Args:
+            boxed: (T, H, W) annotated boxes of the object, empty in frames that have none.
 
         Raises:
             Rejection: there is no such object.

@@ -16,12 +16,12 @@ from ego_ops.errors import Rejection
 from ego_ops.extraction import Perceived
 from ego_ops.geometry.object_motion import first_frame, solve, world_points
 from ego_ops.geometry.triangulate import first_motion, triangulate
-from ego_ops.geometry.view import rms
+from ego_ops.geometry.view import Mask, View, rms
 from ego_ops.jpeg import encode_jpegs
 from ego_ops.perception import DepthEstimator, Localizer, Segmenter, Tracker
 from ego_ops.perception.depth import RecordedDepth, TriangulatedDepth
 from ego_ops.perception.ego_path import with_path
-from ego_ops.perception.localise import AnnotatedBoxes, NearHands
+from ego_ops.perception.localise import AnnotatedBoxes, NearHands, near_movement
 from ego_ops.perception.retrack import Retracker
 from ego_ops.perception.scene import BACKGROUND, OBJECT, Scene
 from ego_ops.perception.segment import MovingGroup
@@ -50,8 +50,10 @@ class GeometricPipeline:
     """Tracks over the whole picture, for the background."""
     closeup: Tracker = field(default_factory=LucasKanade)
     """Tracks where the object may be."""
-    localizers: tuple[Localizer, ...] = (AnnotatedBoxes(), NearHands())
-    """The first that knows something of a clip says where the object may be."""
+    boxes: AnnotatedBoxes = field(default_factory=AnnotatedBoxes)
+    """Say where to look, and what the object is not."""
+    hands: Localizer = field(default_factory=NearHands)
+    """Says where to look where there is no box; near whatever moves where it cannot either."""
     segmenter: Segmenter = field(default_factory=MovingGroup)
     retracker: Retracker = field(default_factory=Retracker)
 
@@ -71,11 +73,12 @@ class GeometricPipeline:
         scene = _scene(frames, replace(recording, camera=camera))
         background = self.overview.track(scene.gray)
         scene, path = with_path(clip, scene, background)
-        where = self._where(clip, scene)
+        where = self._where(clip, scene, scene.view(background, path))
         tracks = Tracks.joined([background, self.closeup.track(scene.gray, where)])
         tracks = tracks.select(tracks.visible.sum(0) >= 6)
         depth = _depth_estimator(scene).depth(scene, path, tracks)
-        labels = self.segmenter.segment(scene, path, tracks, depth)
+        boxed = self.boxes.exact(clip, scene)
+        labels = self.segmenter.segment(scene, path, tracks, depth, boxed)
         return self._perceived(frames, scene, path, tracks, depth, labels)
 
     def solve(self, clip: Clip, perceived: Perceived) -> Extraction:
@@ -86,12 +89,12 @@ class GeometricPipeline:
         """
         return extraction.extract(perceived)
 
-    def _where(self, clip: Clip, scene: Scene) -> NDArray[np.bool_] | None:
-        for localizer in self.localizers:
+    def _where(self, clip: Clip, scene: Scene, background: View) -> Mask | None:
+        for localizer in (self.boxes, self.hands):
             where = localizer.localise(clip, scene)
             if where is not None:
                 return where
-        return None
+        return near_movement(background)
 
     def _perceived(
         self,

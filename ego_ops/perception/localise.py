@@ -1,4 +1,5 @@
-"""Where the manipulated object may be, without a network: annotated boxes, or near the hands."""
+"""Where the manipulated object may be, without a network: in annotated boxes, near recorded hands,
+or near whatever moves."""
 
 from __future__ import annotations
 
@@ -9,8 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ego_ops.camera import Camera
-from ego_ops.clip import Clip
+from ego_ops.clip import Box, Clip
+from ego_ops.geometry.triangulate import triangulate
+from ego_ops.geometry.view import Array, Mask, View, rms
 from ego_ops.perception.scene import Scene
+
+COARSE = 4
+"""Pixels of the tracking picture to one at which boxes are drawn."""
 
 
 @dataclass(frozen=True)
@@ -19,21 +25,43 @@ class AnnotatedBoxes:
 
     margin: float = 0.1
     """Share of a box's size that is added on each side."""
+    slack: float = 0.1
+    """Seconds outside the clip at which a box still counts as one of its first or last frame."""
+    lasts: float = 1.0
+    """Seconds before and after its time for which a box says where to look."""
+    drift: float = 0.5
+    """Share of a box's size by which what it shows may leave it in one second."""
 
-    def localise(self, clip: Clip, scene: Scene) -> NDArray[np.bool_] | None:
-        """(T, H, W), true inside the boxes in the frame nearest to each; None without boxes."""
-        if not clip.boxes:
+    def localise(self, clip: Clip, scene: Scene) -> Mask | None:
+        """(T, H, W) places to look for points: the box nearest in time, grown by how far off it
+        is. None where no box lies in the clip."""
+        boxes = self._inside(clip, scene)
+        if not boxes:
             return None
-        full = scene.recording.camera
-        scale = scene.camera.width / full.width
-        mask = np.zeros(scene.gray.shape, bool)
-        for box in clip.boxes:
+        where = np.zeros(scene.gray.shape, bool)
+        stored = _stored(scene)
+        for t, time in enumerate(scene.times):
+            box = min(boxes, key=lambda box: abs(box.t - time))
+            gap = abs(box.t - time)
+            if gap <= self.lasts:
+                where[t] = _covered(box, self.margin + self.drift * gap, stored, where.shape[1:])
+        return where
+
+    def exact(self, clip: Clip, scene: Scene) -> Mask | None:
+        """(T, H, W) the boxes in the frame nearest to each, empty in the others; None likewise."""
+        boxes = self._inside(clip, scene)
+        if not boxes:
+            return None
+        where = np.zeros(scene.gray.shape, bool)
+        stored = _stored(scene)
+        for box in boxes:
             t = int(np.argmin(np.abs(scene.times - box.t)))
-            grow_x, grow_y = self.margin * (box.x1 - box.x0), self.margin * (box.y1 - box.y0)
-            x0, x1 = np.clip([box.x0 - grow_x, box.x1 + grow_x], 0, full.width) * scale
-            y0, y1 = np.clip([box.y0 - grow_y, box.y1 + grow_y], 0, full.height) * scale
-            mask[t, round(y0) : round(y1) + 1, round(x0) : round(x1) + 1] = True
-        return mask
+            where[t] |= _covered(box, self.margin, stored, where.shape[1:])
+        return where
+
+    def _inside(self, clip: Clip, scene: Scene) -> list[Box]:
+        first, last = scene.times[0] - self.slack, scene.times[-1] + self.slack
+        return [box for box in clip.boxes if first <= box.t <= last]
 
 
 @dataclass(frozen=True)
@@ -43,7 +71,7 @@ class NearHands:
     radius: float = 0.2
     """Metres around a fingertip."""
 
-    def localise(self, clip: Clip, scene: Scene) -> NDArray[np.bool_] | None:
+    def localise(self, clip: Clip, scene: Scene) -> Mask | None:
         """(T, H, W), true near any place a fingertip visits; None where no hand is recorded."""
         tips = scene.fingertips()
         path = scene.recording.path
@@ -57,10 +85,59 @@ class NearHands:
         return mask > 0
 
 
+def near_movement(view: View, wander: float = 4.0, radius: float = 0.09) -> Mask | None:
+    """(T, H, W) near what moves in the world at any time of the clip, from sparse tracks.
+
+    A track that no still point of the world explains is painted in every frame in which it is
+    seen: what is carried lies still first, and is looked at there.
+
+    Args:
+        view: tracks over the whole picture.
+        wander: pixels (RMS) by which such a track misses every still point.
+        radius: share of the picture's width around it.
+
+    Returns:
+        None where hardly a track moves, so that nothing can be said.
+    """
+    who = np.flatnonzero(rms(triangulate(view).residual) > wander)
+    if len(who) < 4:
+        return None
+    where = np.zeros((view.steps, view.camera.height, view.camera.width), np.uint8)
+    size = round(radius * view.camera.width)
+    for t, n in zip(*np.nonzero(view.visible[:, who]), strict=True):
+        x, y = view.xy[t, who[n]]
+        cv2.circle(where[t], (round(x), round(y)), size, 1, -1)
+    return where > 0
+
+
 def _thinned(points: NDArray, cell: float = 0.05) -> NDArray:
     """One point per cube of `cell` metres."""
     _, first = np.unique(np.floor(points / cell).astype(int), axis=0, return_index=True)
     return points[np.sort(first)]
+
+
+def _stored(scene: Scene) -> Array:
+    """(h, w, 2) pixels of the stored picture that those of the tracking picture show, one in
+    `COARSE` each way; NaN where the lens does not see."""
+    height, width = scene.gray.shape[1:]
+    middle = (COARSE - 1) / 2
+    x, y = np.meshgrid(
+        np.arange(middle, width + middle, COARSE), np.arange(middle, height + middle, COARSE)
+    )
+    rays = scene.camera.rays(np.stack((x, y), -1))
+    lens = scene.recording.lens
+    return scene.recording.camera.project(rays) if lens is None else lens.stored(rays)
+
+
+def _covered(box: Box, margin: float, stored: Array, shape: tuple[int, ...]) -> Mask:
+    """(H, W) pixels that show what lies in a box, grown by `margin` of its size on each side."""
+    low, high = np.array([box.x0, box.y0]), np.array([box.x1, box.y1])
+    grow = margin * (high - low)
+    with np.errstate(invalid="ignore"):
+        inside = ((stored >= low - grow) & (stored <= high + grow)).all(-1)
+    size = (inside.shape[1] * COARSE, inside.shape[0] * COARSE)
+    drawn = cv2.resize(inside.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+    return drawn[: shape[0], : shape[1]] > 0
 
 
 def _paint(mask: NDArray, camera: Camera, points: NDArray, radius: float) -> None:
