@@ -115,7 +115,7 @@ def rectify(images: NDArray[np.uint8], lens: Lens, camera: Camera) -> NDArray[np
     return pictures
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4)
 def _maps(
     lens: Lens, size: tuple[int, int], camera: Camera
 ) -> tuple[NDArray[np.int16], NDArray[np.uint16]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -98,8 +97,13 @@ def decode_window(
     """
     where = f"{path}, {t_start:.3f} s to {t_end:.3f} s"
     _check_request(where, t_start, t_end, fps, max_side, backend)
+    if backend == "decord":
+        if video_vrs.is_vrs(path):
+            raise UserError(f"{where}: decord reads no VRS files; use the pyav backend")
+        video_decord.check_usable(path, where)
     scaler = video_pyav.Scaler(max_side if backend == "pyav" else video_decord.THUMBNAIL)
-    with _open(path, where, backend) as video:
+    opened = video_vrs.open_video if video_vrs.is_vrs(path) else video_pyav.open_video
+    with opened(path, where) as video:
         tape = _Tape(video.frames_from(t_start))
         native = video.fps <= fps * (1 + RATE_SLACK)
         if native:
@@ -115,18 +119,6 @@ def decode_window(
             images = video_decord.read(path, pts, size, images, video.decoded, where)
     rate = video.fps if native else fps
     return Frames(images, times, pts, rate, scaler.source_size, video.fps)
-
-
-def _open(
-    path: str, where: str, backend: str
-) -> AbstractContextManager[video_pyav.Video | video_vrs.VrsVideo]:
-    if video_vrs.is_vrs(path):
-        if backend == "decord":
-            raise UserError(f"{where}: decord reads no VRS files; use the pyav backend")
-        return video_vrs.open_video(path, where)
-    if backend == "decord":
-        video_decord.check_usable(path, where)
-    return video_pyav.open_video(path, where)
 
 
 def _check_request(

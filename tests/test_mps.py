@@ -265,10 +265,28 @@ def test_well_measured_points_of_the_worlds_frame(tmp_path):
     assert len(mps.landmarks(str(tmp_path))) == 51
 
 
+def test_projectaria_tools_keeps_the_same_points(tmp_path, capfd):
+    tools = pytest.importorskip("projectaria_tools.core.mps")
+    from projectaria_tools.core.mps.utils import filter_points_from_confidence
+
+    rng = np.random.default_rng(3)
+    spread = np.stack((rng.uniform(0, 0.002, 400), rng.uniform(0, 0.1, 400)), -1).round(5)
+    rows = [
+        ("a", *p, *s) for p, s in zip(rng.uniform(0, 9, (400, 3)).round(3), spread, strict=True)
+    ]
+    path = tmp_path / "semidense_points.csv.gz"
+    path.write_bytes(mps_files.points(rows))
+    theirs = tools.read_global_point_cloud(str(path))
+    kept = [point.position_world for point in filter_points_from_confidence(theirs)]
+    capfd.readouterr()
+    ours = mps.landmarks(str(tmp_path))
+    np.testing.assert_allclose(np.sort(ours, axis=0), np.sort(kept, axis=0), atol=1e-6)
+
+
 def test_many_points_are_thinned_evenly(tmp_path):
     rng = np.random.default_rng(0)
-    dense = rng.uniform(0, 0.2, (30_000, 3))
-    sparse = rng.uniform(0, 10, (80_000, 3))
+    dense = rng.uniform(0, 0.2, (12_000, 3))
+    sparse = rng.uniform(0, 10, (45_000, 3))
     rows = [("a", *p, 0.0001, 0.01) for p in np.concatenate((dense, sparse)).round(6)]
     (tmp_path / "semidense_points.csv.gz").write_bytes(mps_files.points(rows))
     found = mps.landmarks(str(tmp_path))
@@ -347,6 +365,31 @@ def test_landmarks_of_projectaria_tools_have_these_tips():
     names = ("THUMB", "INDEX", "MIDDLE", "RING", "PINKY")
     tips = [int(getattr(tracking.HandLandmark, f"{n}_FINGERTIP")) for n in names]
     assert tuple(tips) == FORMS["hand_tracking_results.csv"][1]
+
+
+def test_projectaria_tools_reads_the_same_hands_from_these_files(folder, tmp_path, capfd):
+    tracking = pytest.importorskip("projectaria_tools.core.mps").hand_tracking
+    texts = {n: hand_table(dict.fromkeys(("left", "right"), FORMS[n][0]))[0] for n in FORMS}
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    poses = [
+        (hand.wrist_position_device, hand.palm_position_device)
+        for row in tracking.read_wrist_and_palm_poses(str(tmp_path / "wrist_and_palm_poses.csv"))
+        for hand in (row.left_hand,)
+        if hand is not None
+    ]
+    results = tracking.read_hand_tracking_results(str(tmp_path / "hand_tracking_results.csv"))
+    landmarks = [np.array(r.right_hand.landmark_positions_device) for r in results]
+    capfd.readouterr()
+    device = device_at(START_US + np.arange(30) * 100_000 + 333)
+    left, right = mps.hands(str(tmp_path), ns(0), ns(2.95), CLOCK, slam=folder)
+    theirs = [device[i].apply(points) for i, points in enumerate(landmarks)]
+    np.testing.assert_allclose(right.joints, theirs, atol=1e-6)
+    (tmp_path / "hand_tracking_results.csv").unlink()
+    left, right = mps.hands(str(tmp_path), ns(0), ns(2.95), CLOCK, slam=folder)
+    seen = np.flatnonzero(np.isfinite(left.joints).all((1, 2)))
+    theirs = [device[i].apply(points) for i, points in zip(seen, poses, strict=True)]
+    np.testing.assert_allclose(left.joints[seen], theirs, atol=1e-6)
 
 
 def test_hands_that_were_not_tracked(folder, tmp_path):
