@@ -70,6 +70,17 @@ def test_a_stretch_without_times(tmp_path):
     )
 
 
+def test_single_impossible_times_do_not_lead_astray(tmp_path):
+    times = np.arange(60_000.0)
+    wild = np.random.default_rng(1).choice(60_000, 600, replace=False)
+    times[wild] = np.where(wild % 2, 1e12, -1e12)
+    write(tmp_path / "a.csv", times)
+    for lo in (100, 20_000, 29_990, 30_010, 59_000):
+        rows = window(str(tmp_path / "a.csv"), "t", lo, lo + 200)
+        expected = times[(times >= lo) & (times <= lo + 200)]
+        np.testing.assert_array_equal(rows["t"], expected)
+
+
 def test_no_row_in_the_window(long_file, tmp_path):
     assert len(window(long_file[0], "t", 0, 10)["t"]) == 0
     (tmp_path / "head.csv").write_text("t,x\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import statistics
 from collections.abc import Callable
 
 import fsspec
@@ -16,6 +17,8 @@ from ego_ops.errors import AnnotationError, MissingFileError
 
 PROBE = 4096
 """Bytes read to learn the time at one place of the file: a few rows."""
+FEW = 15
+"""Rows looked at in one place."""
 NEAR = 1 << 17
 """Bisection ends here: what is left is read in one go, for a read costs more than its bytes."""
 
@@ -87,38 +90,35 @@ class _File:
         return {name: _numbers(table[name]) for name in self.columns}
 
     def _bisect(self, below: Callable[[float], bool]) -> tuple[int, int]:
-        """Starts of rows: all rows before the first are `below`, none from the second on is."""
+        """Starts of rows: all rows before the first are `below`, none from the second on is.
+
+        Looks at the middle one of a few rows, lest a single impossible time lead astray.
+        """
         start, stop = self.first, self.size
         while stop - start > NEAR:
-            middle = (start + stop) // 2
-            offset, t = self._row_after(middle, stop)
-            if math.isnan(t):
+            rows = self._rows_after((start + stop) // 2, stop)
+            if not rows:
                 break  # a stretch without times: read it all
-            if below(t):
-                start = offset
-            elif offset < stop:
-                stop = offset
+            if below(statistics.median_low(t for _, t in rows)):
+                start = rows[0][0]
             else:
-                break
+                stop = rows[-1][0]
         return start, stop
 
-    def _row_after(self, offset: int, stop: int) -> tuple[int, float]:
-        """Start and time of the first row with a time that starts after `offset`, before `stop`."""
-        length = PROBE
-        while True:
-            chunk = self._bytes(offset, min(offset + length, self.size))
+    def _rows_after(self, offset: int, stop: int) -> list[tuple[int, float]]:
+        """Starts and times of a few rows that start after `offset` and before `stop`."""
+        length, rows = PROBE, list[tuple[int, float]]()
+        while not rows and length < 4 * (stop - offset + PROBE):
+            chunk = self._bytes(offset, offset + length)
             at = chunk.find(b"\n") + 1
-            while 0 < at < len(chunk) and offset + at < stop:
+            while at > 0 and offset + at < stop and len(rows) < FEW:
                 end = chunk.find(b"\n", at)
-                if end < 0:
-                    break
-                t = self._time(chunk[at:end])
+                t = self._time(chunk[at:end]) if end > 0 else math.nan
                 if not math.isnan(t):
-                    return offset + at, t
+                    rows.append((offset + at, t))
                 at = end + 1
-            if offset + length >= stop:
-                return stop, math.nan
             length *= 4
+        return rows
 
     def _time(self, line: bytes) -> float:
         cells = _cells(line)
