@@ -67,7 +67,7 @@ def _records(
     stamps = take.device_ns(take.times).tolist()
     first = stamps[0] / 1e9 - 1e-3
     settings = {
-        **_IDENTITY, "camera_id": 2, "nominal_rate": take.fps, "image_width": worn.size,
+        **_IDENTITY, "camera_id": 2, "nominal_rate": round(take.fps), "image_width": worn.size,
         "image_height": worn.size, "image_stride": 0, "image_pixel_format": 0,
         "exposure_duration.min": 0.000247, "exposure_duration.max": 0.014003, "gain.min": 1.0,
         "gain.max": 22.0, "gamma_factor": math.nan, "sensor_model": "IMX577",

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import RigidTransform
 
-from ego_ops.synthetic.aria_device import AriaCamera, Glasses
+from ego_ops.synthetic.aria_device import Glasses
+from ego_ops.synthetic.lens_camera import LensCamera
 from ego_ops.synthetic.take import Take
 
 Floats = NDArray[np.float64]
@@ -98,7 +99,7 @@ def slam_cameras() -> list[dict[str, object]]:
     ]  # fmt: skip
 
 
-def write_points(path: Path, take: Take, camera: AriaCamera) -> None:
+def write_points(path: Path, take: Take, camera: LensCamera) -> None:
     """`semidense_points.csv.gz`: corners of still surfaces, with noise, a twentieth misplaced."""
     rng = np.random.default_rng([*take.scene.seed, 5])
     instants = np.linspace(0, take.duration, 3)
