@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ego_ops.clip import Clip
-from ego_ops.corpora import egodex, folder
+from ego_ops.corpora import egodex, egoexo4d, folder, hdepic, nymeria
 from ego_ops.corpora.skipped import Skipped
 from ego_ops.errors import UserError
 from ego_ops.recording import Recording
@@ -31,7 +31,10 @@ class Corpus:
 
 CORPORA = {
     "egodex": Corpus(egodex.index, egodex.recording),
+    "egoexo4d": Corpus(egoexo4d.index, egoexo4d.recording),
     "folder": Corpus(folder.index, folder.recording),
+    "hdepic": Corpus(hdepic.index, hdepic.recording),
+    "nymeria": Corpus(nymeria.index, nymeria.recording),
 }
 
 

@@ -14,6 +14,7 @@ sensor's turned 90 degrees clockwise, upright.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections import Counter
@@ -71,16 +72,15 @@ def recording(clip: Clip) -> Recording:
         MissingFileError: a file is not there.
         AnnotationError: a file is unusable, or does not cover the clip.
     """
-    sheet, _, first = clip.annotation.rpartition("#")
-    video = PurePosixPath(clip.video_path)
-    times = _capture_times(sheet, f"{video.stem}_capture_timestamp_ns")[int(first) :]
+    known = json.loads(clip.details)
+    sheet = os.path.join(clip.root, known["timesync"])
+    stream = PurePosixPath(clip.video_path).stem
+    times = _capture_times(sheet, f"{stream}_capture_timestamp_ns")[known["first_row"] :]
     around = device_clock.AROUND
     low = max(0, math.floor((clip.t_start - around) * FPS))
     high = max(low, min(len(times), math.ceil((clip.t_end + around) * FPS) + 1))
     clock = device_clock.paired(np.arange(low, high) / FPS, times[low:high], sheet)
-    take = video.parts[: video.parts.index("frame_aligned_videos")]
-    folder = os.path.join(clip.root, *take, "trajectory")
-    return mps.recording(folder, clock, clip.t_start, clip.t_end, turns=TURNS)
+    return mps.recording(clip.annotation, clock, clip.t_start, clip.t_end, turns=TURNS)
 
 
 @lru_cache(maxsize=4)
@@ -127,14 +127,15 @@ def _clip(base: Path, uid: str, take: Take, video: str, found: Candidate) -> Cli
         video_uid=uid,
         root=str(base),
         video_path=video,
-        # `takes.json` is far too large to look the first row up in it for every clip.
-        annotation_path=f"{take.timesync}#{take.first_row}",
+        annotation_path=f"{take.folder}/trajectory",
         t_start=found.t_start,
         t_end=found.t_end,
         narration=found.narration,
         verb=found.verb,
         object=found.object,
         interval=found.interval,
+        # `takes.json` is far too large to look these up in it for every clip.
+        details=json.dumps({"timesync": take.timesync, "first_row": take.first_row}),
     )
 
 

@@ -16,6 +16,7 @@ logs, `<name>_mp4_to_vrs_time_ns.csv` or `mp4_to_vrs_time_ns.csv`, lies there to
 from __future__ import annotations
 
 import csv
+import json
 import math
 import os
 from collections.abc import Iterator
@@ -44,7 +45,7 @@ CLOCK = "mp4_to_vrs_time_ns.csv"
 
 class _Video(NamedTuple):
     path: str
-    start_ns: float
+    start_ns: int
     """Capture time of its first frame, on the device's clock."""
 
 
@@ -75,10 +76,9 @@ def recording(clip: Clip) -> Recording:
     Raises:
         MissingFileError: a file is not there.
         AnnotationError: a file is unusable, or does not cover the clip.
-        DecodeError: the VRS file is damaged.
     """
     if is_vrs(clip.video):
-        clock = mps.Clock(np.zeros(1), np.array([vrs_start_ns(clip.video)], float))
+        clock = mps.Clock(np.zeros(1), np.array([json.loads(clip.details)["start_ns"]]))
         return mps.recording(clip.annotation, clock, clip.t_start, clip.t_end, turns=0)
     sheet = _sheet(clip.video)
     if not sheet:
@@ -146,7 +146,7 @@ def _video(folder: Path) -> _Video:
             clock = device_clock.of_mp4(sheet, 0.0, 0.0)
         except (AnnotationError, MissingFileError) as error:
             raise _Missing("bad_clock", str(error)) from error
-        return _Video(str(path), float(clock.device_ns[0] - clock.video_s[0] * 1e9))
+        return _Video(str(path), int(clock.to_device_ns(0.0)))
     vrs = folder / DATA / "data.vrs"
     if vrs.is_file():
         try:
@@ -229,6 +229,8 @@ def _clip(home: Path, folder: Path, video: _Video, found: Candidate, last: float
         verb=found.verb,
         object=found.object,
         interval=found.interval,
+        # Opening the VRS file for this costs more than all else that a clip needs to know.
+        details=json.dumps({"start_ns": video.start_ns}),
     )
 
 
