@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ego_ops.clip import Clip
-from ego_ops.corpora import egodex, egoexo4d, folder, hdepic, nymeria
+from ego_ops.corpora import ego4d, egodex, egoexo4d, folder, hdepic, nymeria
 from ego_ops.corpora.skipped import Skipped
 from ego_ops.errors import UserError
 from ego_ops.recording import Recording
@@ -30,6 +30,7 @@ class Corpus:
 
 
 CORPORA = {
+    "ego4d": Corpus(ego4d.index, ego4d.recording),
     "egodex": Corpus(egodex.index, egodex.recording),
     "egoexo4d": Corpus(egoexo4d.index, egoexo4d.recording),
     "folder": Corpus(folder.index, folder.recording),

@@ -13,8 +13,9 @@ from ego_ops.errors import UserError
 CHUNK = 1 << 22
 """Bytes read at a time; of the file no more than this, or one entry, is in memory."""
 
-_BLANK = re.compile(r"[ \t\n\r]*")
+_INK = re.compile(r"[^ \t\n\r]")
 _CLOSE = {"{": "}", "[": "]"}
+_AFTER = frozenset(",:]}")
 _decode = json.JSONDecoder().raw_decode
 
 
@@ -84,7 +85,7 @@ class _Reader:
     def _peek(self) -> str:
         """The next character that is no blank; empty at the end of the file."""
         while True:
-            self.at = _BLANK.match(self.text, self.at).end()  # type: ignore[union-attr]
+            self.at = _after_blanks(self.text, self.at)
             if self.at < len(self.text):
                 return self.text[self.at]
             if not self._more(CHUNK):
@@ -104,14 +105,16 @@ class _Reader:
             try:
                 value, end = _decode(self.text, self.at)
             except json.JSONDecodeError as error:
+                within = error.pos - self.at
                 if not self._more(max(CHUNK, len(self.text) - self.at)):
-                    raise self._wrong(error.msg, error.pos) from None
+                    raise self._wrong(error.msg, self.at + within) from None
             except RecursionError:
                 raise self._wrong("nested too deeply") from None
             else:
-                # A number at the end of what was read may go on in what was not.
-                if end < len(self.text) or not self._more(CHUNK):
-                    self.at = end
+                # What is followed by no delimiter may be a number that is not all read yet.
+                length, after = end - self.at, _after_blanks(self.text, end)
+                if self.text[after : after + 1] in _AFTER or not self._more(CHUNK):
+                    self.at += length
                     return value
 
     def _more(self, size: int) -> bool:
@@ -138,3 +141,8 @@ class _Reader:
             f"{self.path}: not JSON at byte {byte}{end} ({what}); "
             "truncated or not the file meant: download it again"
         )
+
+
+def _after_blanks(text: str, at: int) -> int:
+    found = _INK.search(text, at)
+    return found.start() if found else len(text)
