@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ego_ops import manifest
 from ego_ops.clip import Clip
 from ego_ops.corpora import egoexo4d
 from ego_ops.errors import AnnotationError, MissingFileError, UserError
@@ -176,6 +177,23 @@ def test_what_is_not_downloaded_is_named(root: Path, lost: str, reason: str) -> 
         assert [clip.clip_id for clip in clips] == before[2:]
     shutil.move(kept, root / lost)
     assert [clip.clip_id for clip in read(root)[0]] == before
+
+
+def test_indexing_again_after_a_download(root: Path, tmp_path: Path) -> None:
+    videos = root / "takes" / "cmu_bike01_1" / "frame_aligned_videos"
+    videos.rename(root / "later")
+    out = str(tmp_path / "manifest")
+    first = manifest.write(out, read(root)[0])
+    (root / "later").rename(videos)
+    again = manifest.write(out, read(root)[0])
+    assert (first.new, again.new, again.known) == (1, 2, 1)
+    stored = manifest.Manifest(out)
+    clips = [
+        clip
+        for bucket in range(stored.buckets)
+        for clip in stored.clips(bucket, "0" * 16, "f" * 16)
+    ]
+    assert {clip.clip_id: clip for clip in clips} == {clip.clip_id: clip for clip in read(root)[0]}
 
 
 def test_takes_that_are_not_as_documented(root: Path) -> None:

@@ -144,8 +144,8 @@ class Told:
 def match(narrations: Sequence[Candidate], tracks: Sequence[Move]) -> Told:
     """Which narrations are of which movements: those of the same thing at the same time.
 
-    Names are the same if all words of one are in the other (`knife`, `butter knife`). Of several
-    movements the one with the longest common time counts.
+    Names are the same if they end alike and all words of one are in the other (`knife`, `butter
+    knife`). Of several movements the one with the longest common time counts.
 
     Args:
         narrations: candidates, sorted by start.
@@ -172,8 +172,15 @@ def match(narrations: Sequence[Candidate], tracks: Sequence[Move]) -> Told:
 
 
 def _same(a: str, b: str) -> bool:
-    words_a, words_b = set(a.lower().split()), set(b.lower().split())
-    return bool(words_a and words_b) and (words_a <= words_b or words_b <= words_a)
+    (head_a, words_a), (head_b, words_b) = _words(a), _words(b)
+    return head_a == head_b != "" and (words_a <= words_b or words_b <= words_a)
+
+
+def _words(name: str) -> tuple[str, frozenset[str]]:
+    """The word of a name that says what it is (`bottle of oil`, `oil bottle`), and all of them."""
+    words = [word.removesuffix("s") for word in name.lower().split()]
+    head = words[: words.index("of")] if "of" in words[1:] else words
+    return head[-1] if head else "", frozenset(words) - {"of"}
 
 
 def retold(move: Move, told: Sequence[Candidate]) -> Candidate:
