@@ -477,3 +477,35 @@ def test_a_missing_file_is_named(folder, tmp_path, name, root):
         mps.recording(where, CLOCK, 0.5, 1.5, turns=1)
     for kept in other:
         filesystem.rm(f"{place}/{kept}")
+
+
+@pytest.mark.parametrize("name", ["closed_loop_trajectory.csv", "online_calibration.jsonl"])
+def test_damage_of_any_kind_is_told_in_one_line_or_does_no_harm(folder, name):
+    """Flipped bytes, a cut end, a hole, zeroes: at random places of the file."""
+    remote = fsspec.filesystem("memory")
+    for other in ("closed_loop_trajectory.csv", "online_calibration.jsonl"):
+        remote.pipe(f"/damaged/{other}", Path(folder, other).read_bytes())
+    whole = mps.recording("memory://damaged", CLOCK, 0.5, 1.5, turns=1)
+    rng = np.random.default_rng(0)
+    told = []
+    for kind in range(32):
+        data = bytearray(Path(folder, name).read_bytes())
+        place, length = (int(n) for n in rng.integers((len(data), 3000)))
+        if kind % 4 == 0:
+            data[place : place + length] = rng.bytes(len(data[place : place + length]))
+        elif kind % 4 == 1:
+            del data[place:]
+        elif kind % 4 == 2:
+            del data[place : place + length]
+        else:
+            data[place : place + length] = bytes(len(data[place : place + length]))
+        remote.pipe(f"/damaged/{name}", bytes(data))
+        try:
+            found = mps.recording("memory://damaged", CLOCK, 0.5, 1.5, turns=1)
+        except AnnotationError as error:
+            told.append(str(error))
+        else:
+            error = whole.path.poses[0].inv() * found.path.at(whole.path.times[:1])[0]
+            assert np.linalg.norm(error.translation) < 1e-3
+    assert told
+    assert all(name in text and "\n" not in text for text in told)

@@ -27,10 +27,12 @@ PLACE = ("px_world", "py_world", "pz_world")
 DAMAGED = (pa.ArrowInvalid, pa.ArrowKeyError, EOFError, gzip.BadGzipFile, zlib.error)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=8)
 def landmarks(folder: str, graph_uid: str | None = None) -> NDArray[np.float64] | None:
     """(N, 3) well-measured points of the world, metres, `MAX_POINTS` at most; None where
-    `semidense_points.csv.gz` is not there or holds none. The last folder's are remembered.
+    `semidense_points.csv.gz` is not there or holds none.
+
+    Those of the last few folders are remembered.
 
     Args:
         graph_uid: points of this world frame only; None for all.
@@ -48,7 +50,8 @@ def landmarks(folder: str, graph_uid: str | None = None) -> NDArray[np.float64] 
     if not len(points):
         return None
     points = points[np.isfinite(points).all(axis=1)]
-    _, first = np.unique(np.floor(points / CELL).astype(np.int64), axis=0, return_index=True)
+    x, y, z = np.floor(points / CELL).astype(np.int64).T & 0x1FFFFF  # 20 km go round
+    _, first = np.unique(x << 42 | y << 21 | z, return_index=True)
     kept = np.random.default_rng(0).permutation(first)[:MAX_POINTS]
     points = points[np.sort(kept)]
     points.setflags(write=False)  # every clip of the recording shares it
@@ -69,14 +72,15 @@ def _good_points(path: str, graph_uid: str | None) -> NDArray[np.float64]:
         (*PLACE, "inv_dist_std", "dist_std"), pa.float64()
     )
     types["graph_uid"] = pa.string()
-    options = arrow_csv.ConvertOptions(include_columns=list(types), column_types=types)
+    read = arrow_csv.ReadOptions(use_threads=False)  # workers run one to a core
+    convert = arrow_csv.ConvertOptions(include_columns=list(types), column_types=types)
     found = [np.empty((0, 3))]
     with fsspec.open(path, "rb") as packed:
         if not packed.read(1):
             return found[0]
     with (
         fsspec.open(path, "rb", compression="gzip") as plain,
-        arrow_csv.open_csv(plain, convert_options=options) as blocks,
+        arrow_csv.open_csv(plain, read, convert_options=convert) as blocks,
     ):
         for block in blocks:
             good = compute.and_(
