@@ -50,7 +50,9 @@ class RemoteStore:
     def read(self, path: str) -> bytes:
         try:
             return cast(bytes, self._fs.cat_file(self._join(path)))
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            if _no_bucket(error):
+                raise unreadable(f"{self.url}/{path}", error) from error
             raise
         except failures() as error:
             raise unreadable(f"{self.url}/{path}", error) from error
@@ -113,6 +115,12 @@ class RemoteStore:
 
     def _join(self, path: str) -> str:
         return f"{self._root}/{path}"
+
+
+def _no_bucket(error: FileNotFoundError) -> bool:
+    """Whether it is not the file that is missing but all of S3's bucket."""
+    response = getattr(error.__cause__, "response", {})
+    return response.get("Error", {}).get("Code") == "NoSuchBucket"
 
 
 def _name(path: str) -> str:
