@@ -17,7 +17,7 @@ class ReportConfig:
     out: Path = Path("report.html")
     """The HTML file: complete in itself, about 0.5 MB for each clip shown."""
     truth: Path | None = None
-    """Folder of true poses, {video_uid}.npz: of a demo corpus, its folder `truth`."""
+    """Folder of true poses, {video_uid}.npz or {corpus}/truth/{video_uid}.npz: the demo's."""
     limit: int = 24
     """Most clips to show; the sums are over all."""
 

@@ -19,7 +19,8 @@ def write(
         shards_url: folder of the shards, with their `run.json`.
         out: the HTML file.
         truth_root: folder with the true poses, `{video_uid}.npz` (of a demo corpus: its folder
-            `truth`); see `ego_ops.report.measure`.
+            `truth`) or `{corpus}/truth/{video_uid}.npz` (the demo's own folder); see
+            `ego_ops.report.measure`.
         limit: largest number of clips to show; the sums are over all.
 
     Returns:

@@ -1,6 +1,7 @@
 """How far a committed trajectory is from the truth of a clip whose truth is known.
 
-Truth lies in `{truth_root}/{video_uid}.npz`, as the demo corpus has it: `times` (N,) seconds,
+Truth lies in `{truth_root}/{video_uid}.npz`, or for several corpora in
+`{truth_root}/{corpus}/truth/{video_uid}.npz`, as the demo has it: `times` (N,) seconds,
 `T_world_camera` and `T_world_object` (N, 4, 4), `object_points` (M, 3) on the object's surface in
 its own frame, `contact_time` and `release_time` in seconds.
 
@@ -86,17 +87,24 @@ class Comparison:
     """By the names of `FIGURES`; one that cannot be had is absent."""
 
 
-def read_truth(where: Store, video_uid: str) -> Truth | None:
+def read_truth(where: Store, video_uid: str, corpus: str = "") -> Truth | None:
     """The truth of one video below the store, None where there is none.
+
+    Args:
+        corpus: that the video is of; truth of several lies in `{corpus}/truth`.
 
     Raises:
         UserError: the file is not what it should be.
     """
-    path = f"{video_uid}.npz"
-    try:
-        data = where.read(path)
-    except FileNotFoundError:
-        return None
+    for path in (f"{video_uid}.npz", f"{corpus}/truth/{video_uid}.npz"):
+        try:
+            return _truth(where.read(path), f"{where.url}/{path}")
+        except FileNotFoundError:
+            continue
+    return None
+
+
+def _truth(data: bytes, path: str) -> Truth:
     try:
         with np.load(io.BytesIO(data)) as file:
             times = file["times"].astype(float)
@@ -109,7 +117,7 @@ def read_truth(where: Store, video_uid: str) -> Truth | None:
             )
     except (KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(
-            f"{where.url}/{path}: not a truth file ({error}); write the demo corpus again"
+            f"{path}: not a truth file ({error}); write the demo corpus again"
         ) from error
 
 

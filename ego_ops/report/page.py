@@ -133,7 +133,7 @@ def _card(
     if found is None:
         stills, note = strip.plain_strip(clip)
         return Card(row, one.label, _embedded(stills), note, Markup(), [], [], [])
-    known = measure.read_truth(truth, row["video_uid"]) if truth else None
+    known = measure.read_truth(truth, row["video_uid"], row["corpus"]) if truth else None
     compared = measure.compare(found, known) if known else None
     stills, note = strip.drawn_strip(found, clip, compared.poses if compared else None)
     errors = compared.figures if compared else {}

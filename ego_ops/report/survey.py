@@ -32,6 +32,7 @@ class Seen(NamedTuple):
     badness: float
     """Median position error where the truth is known, else the position's standard deviation;
     metres, NaN where there is neither."""
+    corpus: str = ""
 
 
 @dataclass
@@ -60,6 +61,11 @@ class Survey:
     def median(self, name: str) -> float | None:
         """Over clips, of a score, an error or seconds; None where no clip has it."""
         return float(np.median(self.values[name])) if self.values.get(name) else None
+
+    def of(self, corpus: str, name: str) -> list[float]:
+        """An error of each clip of one corpus whose truth is known."""
+        known = (self.figures.get(one.clip_id, {}) for one in self.seen if one.corpus == corpus)
+        return [figures[name] for figures in known if name in figures]
 
     def mean(self, name: str) -> float | None:
         """As `median`."""
@@ -97,7 +103,7 @@ def survey(url: str, truth_root: str | None = None) -> Survey:
     if truth is not None and found.status("ok") and not found.figures:
         raise UserError(
             f"{truth_root}: has the truth of none of the {found.status('ok')} ok clips "
-            "(looked for {video_uid}.npz)"
+            "(looked for {video_uid}.npz and {corpus}/truth/{video_uid}.npz)"
         )
     seconds = sum(max(e for _, e in s) - min(b for b, _ in s) for s in spans.values())
     found.rate = found.total / seconds if seconds > 0 else None
@@ -133,7 +139,14 @@ def read(url: str, chosen: Sequence[Seen]) -> Iterator[tuple[Seen, dict[str, Any
 
 
 def _rows(where: Store, part: str, ids: list[str], trajectories: bool) -> Iterator[dict[str, Any]]:
-    columns = ["clip_id", "video_uid", *_SECONDS, *SCORES, *(TRAJECTORY if trajectories else ())]
+    columns = [
+        "clip_id",
+        "corpus",
+        "video_uid",
+        *_SECONDS,
+        *SCORES,
+        *(TRAJECTORY if trajectories else ()),
+    ]
     for batch in shards.read_part(where, part, ids, columns).to_batches(256):
         yield from batch.to_pylist()
 
@@ -144,7 +157,8 @@ def _add(
 ) -> None:  # fmt: skip
     clip_id, figures = row["clip_id"], {}
     if truth is not None and entry.status == "ok":
-        known, moved = measure.read_truth(truth, row["video_uid"]), extraction(row)
+        known = measure.read_truth(truth, row["video_uid"], row["corpus"])
+        moved = extraction(row)
         if known is not None and moved is not None:
             figures = measure.compare(moved, known).figures
             found.figures[clip_id] = figures
@@ -154,7 +168,8 @@ def _add(
             found.values[name].append(value)
     bad = figures.get("position_median_m", row["position_sd_m"])
     badness = float("nan") if bad is None else float(bad)
-    found.seen.append(Seen(clip_id, bucket, part, entry.status, entry.label, badness))
+    corpus = row["corpus"]
+    found.seen.append(Seen(clip_id, bucket, part, entry.status, entry.label, badness, corpus))
     found.counts[entry.status, entry.label] += 1
 
 

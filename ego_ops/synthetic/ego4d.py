@@ -37,6 +37,7 @@ class Filmed(NamedTuple):
     """One video, as the annotation files need it."""
 
     uid: str
+    size: tuple[int, int]
     calibrated: bool
     frames: int
     text: str
@@ -72,29 +73,24 @@ def record(root: Path, number: int, seed: int, scale: float = 1.0) -> Filmed:
     words = wording(scene.recipe)
     boxes = dict(zip(critical, seen, strict=True))
     return Filmed(
-        uid, calibrated, take.frames, f"#C C {words.told}", words.verb, words.noun,
+        uid, size, calibrated, take.frames, f"#C C {words.told}", words.verb, words.noun,
         contact + 0.45 * (release - contact), critical, boxes,
     )  # fmt: skip
 
 
-def annotate(root: Path, filmed: list[Filmed], seed: int, scale: float = 1.0) -> None:
+def annotate(root: Path, filmed: list[Filmed], seed: int) -> None:
     """Write what is said of all videos, and of one that is not there."""
     base = root / VERSION
     absent = filmed[0]._replace(uid=_uid(seed, 99), calibrated=False)
-    size = (round(SIZE[0] * scale) // 2 * 2, round(SIZE[1] * scale) // 2 * 2)
-    videos = [_video(one, size) for one in (*filmed, absent)]
+    videos = [_video(one) for one in (*filmed, absent)]
     whole = {"version": VERSION, "date": "2024-01-01", "description": "demo", "videos": videos}
     _write(base / "ego4d.json", whole)
     told = {one.uid: _narrations(one) for one in (*filmed, absent)}
     _write(base / "annotations" / "narration.json", {"videos": told})
     acted = [_action(one) for one in filmed if one.calibrated]
     _write(base / "annotations" / "fho_main.json", {"version": VERSION, "videos": acted})
-    focal = FOCAL * size[0]
-    camera = {
-        "width": size[0], "height": size[1], "fx": focal, "fy": focal,
-        "cx": size[0] / 2 - 0.5, "cy": size[1] / 2 - 0.5, "model": "pinhole",
-    }  # fmt: skip
-    _write(base / "intrinsics.json", {one.uid: camera for one in filmed if one.calibrated})
+    known = {one.uid: _calibration(one.size) for one in filmed if one.calibrated}
+    _write(base / "intrinsics.json", known)
 
 
 def _uid(seed: int, number: int) -> str:
@@ -117,6 +113,14 @@ def _pinhole(size: tuple[int, int]) -> Floats:
     return np.stack((x, y, np.full(x.shape, FOCAL * width)), -1)
 
 
+def _calibration(size: tuple[int, int]) -> dict[str, object]:
+    width, height = size
+    return {
+        "width": width, "height": height, "fx": FOCAL * width, "fy": FOCAL * width,
+        "cx": width / 2 - 0.5, "cy": height / 2 - 0.5, "model": "pinhole",
+    }  # fmt: skip
+
+
 def _critical(contact: float, release: float) -> dict[str, int]:
     """Frame numbers of the seven critical frames."""
     pnr = contact + 0.3
@@ -124,9 +128,9 @@ def _critical(contact: float, release: float) -> dict[str, int]:
     return {name: round(t * FPS) for name, t in zip(_CRITICAL, times, strict=True)}
 
 
-def _video(one: Filmed, size: tuple[int, int]) -> dict[str, Any]:
+def _video(one: Filmed) -> dict[str, Any]:
     seconds = one.frames / FPS
-    sides = {"width": size[0], "height": size[1]}
+    sides = {"width": one.size[0], "height": one.size[1]}
     return {
         "video_uid": one.uid,
         "duration_sec": seconds,

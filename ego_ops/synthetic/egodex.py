@@ -42,9 +42,8 @@ def write_clip(
         UserError: there is nothing to render with.
     """
     scene = sample_scene(seed, index)
-    task = scene.recipe.task
-    earlier = [RECIPES[k % len(RECIPES)].task for k in range(index)]
-    name = str(earlier.count(task))
+    path = recording_of(root, index)
+    task, name = path.parent.name, path.stem
     (root / task).mkdir(parents=True, exist_ok=True)
     (root / "truth" / task).mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng([seed, index, 2])
@@ -58,9 +57,24 @@ def write_clip(
     rate = int(_BITS_PER_PIXEL * size[0] * size[1] * FPS)
     write_mpeg4(root / task / f"{name}.mp4", frames(), size, FPS, rate)
     _write_truth(root / "truth" / task / f"{name}.npz", scene, np.array(seen))
-    path = root / task / f"{name}.hdf5"
     _write_annotation(path, scene, size, pose_offset_s)
     return path
+
+
+def recording_of(root: Path, index: int) -> Path:
+    """The HDF5 file of clip number `index`."""
+    task = RECIPES[index % len(RECIPES)].task
+    earlier = [RECIPES[k % len(RECIPES)].task for k in range(index)]
+    return root / task / f"{earlier.count(task)}.hdf5"
+
+
+def record(root: Path, number: int, seed: int) -> Path:
+    """Clip number `number` as `write_clip` has it, at the demo's size, with EgoDex's delay."""
+    return write_clip(root, number, seed, (960, 540), 0.010)
+
+
+def annotate(root: Path, filmed: list[Path], seed: int) -> None:
+    """EgoDex has no file that is of all videos."""
 
 
 def _write_truth(path: Path, scene: Scene, visible: Floats) -> None:

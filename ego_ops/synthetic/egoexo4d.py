@@ -58,7 +58,7 @@ def record(root: Path, number: int, seed: int, scale: float = 1.0) -> Filmed:
     )
 
 
-def annotate(root: Path, filmed: list[Filmed], seed: int, scale: float = 1.0) -> None:
+def annotate(root: Path, filmed: list[Filmed], seed: int) -> None:
     """Write what is said of all takes, and of one that is not there."""
     absent = filmed[0]._replace(uid=_uid(seed, 99), name="demo_cooking_99_4")
     every = [*filmed, absent]

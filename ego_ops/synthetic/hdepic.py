@@ -82,7 +82,7 @@ def record(root: Path, number: int, seed: int, scale: float = 1.0) -> Filmed:
     return Filmed(uid, wording(scene.recipe), span, tuple(boxes), places, take.duration)
 
 
-def annotate(root: Path, filmed: list[Filmed], seed: int, scale: float = 1.0) -> None:
+def annotate(root: Path, filmed: list[Filmed], seed: int) -> None:
     """Write what is said of all videos, and of one that is not there."""
     absent = filmed[0]._replace(uid=_uid(seed, 99))
     every = [*filmed, absent]

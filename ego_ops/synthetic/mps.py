@@ -113,7 +113,7 @@ def write_points(path: Path, take: Take, camera: LensCamera) -> None:
     eyes = poses.translation[0]
     away = points - eyes
     distance = np.linalg.norm(away, axis=1)
-    spread = 0.003 * distance**2 * rng.lognormal(0, 0.5, len(points))
+    spread = 0.0006 * distance**2 * rng.lognormal(0, 0.6, len(points))
     moved = rng.normal(0, spread)
     wrong = rng.random(len(points)) < 0.05
     moved[wrong] = distance[wrong] * rng.uniform(0.2, 1.0, wrong.sum())

@@ -52,7 +52,7 @@ def record(root: Path, number: int, seed: int, scale: float = 1.0) -> Filmed:
     return Filmed(name, wording(scene.recipe).told, start)
 
 
-def annotate(root: Path, filmed: list[Filmed], seed: int, scale: float = 1.0) -> None:
+def annotate(root: Path, filmed: list[Filmed], seed: int) -> None:
     """Write what is said of all sequences, and of one whose recording is not there."""
     for one in (*filmed, filmed[0]._replace(name=_name(99))):
         folder = root / one.name
