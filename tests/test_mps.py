@@ -367,6 +367,7 @@ def test_landmarks_of_projectaria_tools_have_these_tips():
     assert tuple(tips) == FORMS["hand_tracking_results.csv"][1]
 
 
+@pytest.mark.filterwarnings("ignore:WristAndPalmPoses")
 def test_projectaria_tools_reads_the_same_hands_from_these_files(folder, tmp_path, capfd):
     tracking = pytest.importorskip("projectaria_tools.core.mps").hand_tracking
     texts = {n: hand_table(dict.fromkeys(("left", "right"), FORMS[n][0]))[0] for n in FORMS}
