@@ -99,6 +99,18 @@ def test_a_recording_of_hot3d():
 
 
 @twin
+def test_the_digital_twins_path_is_read_as_mps_is(tmp_path):
+    """The same table under another name, at 30 Hz and without geography."""
+    path = TWIN / "aria_trajectory.csv"
+    (tmp_path / "closed_loop_trajectory.csv").write_bytes(path.read_bytes())
+    rows = rows_of(path)
+    ns = np.array([int(row["tracking_timestamp_us"]) for row in rows]) * 1000
+    times, poses = mps.trajectory(str(tmp_path), int(ns[1]) + 5, int(ns[-1]) - 5)
+    np.testing.assert_array_equal(times, ns[1:])
+    np.testing.assert_allclose(poses.as_matrix(), twin_poses(ns[1:]).as_matrix(), atol=1e-9)
+
+
+@twin
 def test_a_pixel_with_depth_lands_where_optical_flow_says():
     """From frame to frame of the digital twin: depth, poses, lens and turn together."""
     pytest.importorskip("projectaria_tools", reason="no projectaria-tools")
