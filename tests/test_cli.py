@@ -72,7 +72,7 @@ def test_status_and_help_do_not_wait_for_ray() -> None:
 
 def test_the_demo_from_end_to_end(tmp_path: Path) -> None:
     out = str(tmp_path / "demo")
-    done = command("demo", "--clips", "2", "--out", out)
+    done = command("demo", "--corpus", "egodex", "--clips", "2", "--out", out)
     assert done.returncode == 0, done.stderr
     assert "against the true poses" in done.stdout
     assert (tmp_path / "demo/report.html").stat().st_size > 200_000
@@ -88,11 +88,11 @@ def test_the_demo_from_end_to_end(tmp_path: Path) -> None:
     clip_id = table["clip_id"][0].as_py()
     seen = command("view", clip_id, "--shards", f"{out}/shards", "--out", f"{out}/clip.rrd")
     assert seen.returncode == 0, seen.stderr
-    again = command("demo", "--clips", "2", "--out", out)
+    again = command("demo", "--corpus", "egodex", "--clips", "2", "--out", out)
     assert again.returncode == 0, again.stderr
     assert "nothing left to do" in again.stdout
     assert "are there already" in again.stdout
-    other = command("demo", "--clips", "3", "--out", out)
+    other = command("demo", "--corpus", "egodex", "--clips", "3", "--out", out)
     assert other.returncode == 1
     assert "use another --out" in other.stderr
     assert "Traceback" not in other.stderr
