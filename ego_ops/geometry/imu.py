@@ -88,10 +88,10 @@ class Readings:
         """Raises:
         Rejection: readings are missing in the clip (`no_metric_scale`).
         """
-        _check_cover(imu, times)
-        near = (imu.times > times[0] - 0.5) & (imu.times < times[-1] + 0.5)
-        self._stamps = imu.times[near]
-        gyro, accel = imu.gyro[near], imu.accel[near]
+        finite = np.isfinite(imu.gyro).all(-1) & np.isfinite(imu.accel).all(-1)
+        near = finite & (imu.times > times[0] - 0.5) & (imu.times < times[-1] + 0.5)
+        self._stamps, gyro, accel = imu.times[near], imu.gyro[near], imu.accel[near]
+        _check_cover(self._stamps, times)
         self._turned, self._felt = _summed(gyro, self._stamps), _summed(accel, self._stamps)
         self.gyro_noise, self.accel_noise = (_density(x, self._stamps) for x in (gyro, accel))
         self.gap = np.diff(times)
@@ -129,6 +129,9 @@ class Readings:
     def _between(self, total: Array, offset: float) -> Array:
         at = (self.edges + offset).ravel()
         found = np.stack([np.interp(at, self._stamps, column) for column in total.T], -1)
+        # Where the recording ends with the clip, a clock offset asks for a little more: go on as
+        # it ended.
+        found += _beyond(at, self._stamps, total)
         return np.asarray(np.diff(found.reshape(*self.edges.shape, 3), axis=1))
 
 
@@ -138,6 +141,18 @@ def _summed(reading: Array, stamps: Array) -> Array:
     return np.concatenate((np.zeros((1, 3)), np.cumsum((reading[1:] + reading[:-1]) / 2 * gap, 0)))
 
 
+def _beyond(at: Array, stamps: Array, total: Array) -> Array:
+    """(n, 3) what a sum (N, 3) of readings grows by outside its stamps, at its mean rate over the
+    nearest 20 readings."""
+    few = min(20, len(stamps) - 1)
+    head = (total[few] - total[0]) / (stamps[few] - stamps[0])
+    tail = (total[-1] - total[-1 - few]) / (stamps[-1] - stamps[-1 - few])
+    return np.asarray(
+        np.minimum(at - stamps[0], 0)[:, None] * head
+        + np.maximum(at - stamps[-1], 0)[:, None] * tail
+    )
+
+
 def _density(reading: Array, stamps: Array) -> float:
     """Noise per root Hz, from what changes from sample to sample too fast for a head."""
     bend = np.abs(np.diff(reading, 2, axis=0))
@@ -145,14 +160,10 @@ def _density(reading: Array, stamps: Array) -> float:
     return sample * float(np.sqrt(np.median(np.diff(stamps))))
 
 
-def _check_cover(imu: Imu, times: Array) -> None:
-    first, last = times[0] - LARGEST_OFFSET, times[-1] + LARGEST_OFFSET
-    inside = imu.times[(imu.times >= first) & (imu.times <= last)]
-    gap = float(np.diff(np.concatenate(([first], inside, [last]))).max())
-    # A clip at the video's start or end may lack the readings that only a clock offset would need.
-    clipped = np.clip(inside, times[0], times[-1])
-    gap = float(np.diff(np.concatenate((times[:1], clipped, times[-1:]))).max())
-    if gap > LONGEST_GAP or not np.isfinite(imu.gyro).all() or not np.isfinite(imu.accel).all():
+def _check_cover(stamps: Array, times: Array) -> None:
+    inside = stamps[(stamps >= times[0]) & (stamps <= times[-1])]
+    gap = float(np.diff(np.concatenate((times[:1], inside, times[-1:]))).max())
+    if gap > LONGEST_GAP:
         raise Rejection(
             "no_metric_scale",
             f"the IMU has a gap of {gap:.2f} s between {times[0]:.2f} and {times[-1]:.2f} s of "

@@ -110,12 +110,12 @@ def _linear(felt: Array, by: Array, model: SensorModel) -> tuple[float, Array, A
     prior[4:7] = (PRECISION / model.accel_bias) ** 2
     prior[13:16] = (PRECISION / model.lever) ** 2
     normal, right = matrix.T @ matrix + np.diag(prior), matrix.T @ felt.ravel()
-    found = np.linalg.solve(normal, right)
+    found = np.asarray(np.linalg.solve(normal, right), float)
     weight = (PRECISION / model.gravity) ** 2
     for _ in range(5):  # the length is known along the direction found last
         down = found[1:4] / np.linalg.norm(found[1:4])
         bound, pulled = normal.copy(), right.copy()
         bound[1:4, 1:4] += weight * np.outer(down, down)
         pulled[1:4] += weight * GRAVITY * down
-        found = np.linalg.solve(bound, pulled)
+        found = np.asarray(np.linalg.solve(bound, pulled), float)
     return max(float(found[0]), 0.1), found[1:4], found[4:7], found[13:16]

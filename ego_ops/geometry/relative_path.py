@@ -22,7 +22,11 @@ FIRM = 2.0
 LEAST = 8
 """Points that must agree on a camera pose."""
 MOST = 250
-"""Points that take part in the adjustment, those seen longest."""
+"""Points that take part in the adjustment, those seen longest, and besides"""
+EACH = 30
+"""as many of every frame."""
+MEDIAN_LENGTH = 1.1774
+"""Median length of a vector of two normal variables of unit deviation."""
 LEAST_PARALLAX = 3.0
 """Median pixels between two frames that no rotation explains, below which nothing can be told."""
 
@@ -62,16 +66,10 @@ def relative_path(camera: Camera, xy: Array, visible: Mask, times: Array) -> Rel
     """
     view = View(camera, RigidTransform.identity(len(times)), times, xy, visible)
     pairs = _pairs(view)
-    found: dict[int, RigidTransform] = {}
-    points = np.full((view.count, 3), np.nan)
-    most = 0
-    for first, second in pairs:
-        for poses in _two_views(view, first, second):
-            start = _points_from(view, poses)
-            agree = _support(view, start)
-            if agree > most:
-                found, points, most = poses, start, agree
-    found, points = _grown(view, points)
+    starts = [_points_from(view, poses) for pair in pairs for poses in _two_views(view, *pair)]
+    if not starts:
+        raise Rejection("lost_background", "no two frames are related by one camera motion")
+    found = _grown(view, max(starts, key=lambda points: _support(view, points)))
     view = _in_units(replace(view, path=at_all_frames(found, times)), found)
     return _adjusted(view, found)
 
@@ -91,8 +89,10 @@ def _pairs(view: View, samples: int = 10, most: int = 4) -> list[tuple[int, int]
                 # Of equal parallax, the pair that shares more points is worth more.
                 value = gap * min(1.0, len(both) / 60)
                 found.append((value, gap, frames[a], frames[b]))
+    if not found:
+        raise Rejection("lost_background", f"no two frames share {3 * LEAST} tracks")
     found.sort(reverse=True)
-    largest = max((gap for _, gap, _, _ in found), default=0.0)
+    largest = max(gap for _, gap, _, _ in found)
     if largest < LEAST_PARALLAX:
         raise Rejection(
             "too_little_parallax",
@@ -173,8 +173,9 @@ def _usable(view: View, points: Array, t: int) -> Index:
     return np.flatnonzero(view.visible[t] & np.isfinite(points[:, 0]))
 
 
-def _grown(view: View, points: Array, rounds: int = 6) -> tuple[dict[int, RigidTransform], Array]:
-    """Poses of the frames that see enough points, and points from these frames, in turns."""
+def _grown(view: View, points: Array, rounds: int = 8) -> dict[int, RigidTransform]:
+    """Poses T_world_camera by frame, of those that see enough points: the points of a pair of
+    frames first, then in each round those of all frames posed so far."""
     found: dict[int, RigidTransform] = {}
     for _ in range(rounds):
         fresh: dict[int, RigidTransform] = {}
@@ -186,23 +187,26 @@ def _grown(view: View, points: Array, rounds: int = 6) -> tuple[dict[int, RigidT
         if len(fresh) <= len(found):
             break
         found = fresh
-        points = _points_from(view, found)
         if len(found) == view.steps:
             break
+        points = _points_from(view, found)
     gaps = np.diff(view.times[sorted({0, *found, view.steps - 1})])
     if len(found) < 4 or gaps.max() > 1.0:
         raise Rejection(
             "lost_background",
             f"{len(found)} of {view.steps} frames see {LEAST} still points that agree on a pose",
         )
-    return found, points
+    return found
 
 
 def _in_units(view: View, found: dict[int, RigidTransform]) -> View:
     """The view in the frame of its first camera, scaled so that points are about 1 away."""
     path = view.path[0].inv() * view.path
     points = _points_from(view, {t: path[t] for t in found})
-    depth = np.nanmedian(np.where(view.visible, replace(view, path=path).local(points)[..., 2], np.nan))
+    known = np.isfinite(points[:, 0])
+    if not known.any():
+        raise Rejection("lost_background", "no track stands still along one camera path")
+    depth = np.median(replace(view, path=path).local(points[known])[..., 2])
     return replace(
         view, path=RigidTransform.from_components(path.translation / depth, path.rotation)
     )
@@ -213,19 +217,38 @@ def _adjusted(view: View, found: dict[int, RigidTransform], rounds: int = 3) -> 
     posed = np.isin(np.arange(view.steps), list(found))[:, None]
     points = _points_from(view, {t: view.path[t] for t in found}, 1.5 * FIRM)
     for turn in range(rounds):
-        error = view.error(points)
-        agree = view.visible & (np.nan_to_num(error, nan=np.inf) < AGREE * (2 if turn == 0 else 1)) & posed
-        share = agree.sum(0) / np.maximum((view.visible & posed).sum(0), 1)
-        kept = np.flatnonzero((agree.sum(0) >= 4) & (share > 0.7))
-        kept = kept[np.argsort(-agree[:, kept].sum(0), kind="stable")][:MOST]
-        if len(kept) < 2 * LEAST:
-            raise Rejection("lost_background", f"{len(kept)} points stand still with the path")
-        done = adjust(view.select(kept).where(agree[:, kept]), points[kept], 4 if turn < rounds - 1 else 10)
+        last = turn == rounds - 1
+        agree = posed & _agreeing(view, points, AGREE if turn else 2 * AGREE)
+        kept = _kept(view, posed, agree)
+        used = view.select(kept).where(agree[:, kept])
+        done = adjust(used, points[kept], 10 if last else 4)
         view = replace(view, path=done.path)
         posed = np.ones_like(posed)
         points = _points_from(view, dict(enumerate(done.path)))
         points[kept] = done.points
-    error = view.select(kept).error(done.points)
-    noise = 1.4826 * float(np.nanmedian(error[agree[:, kept]])) / 1.1774 / 1.4826
-    inliers = view.visible & (np.nan_to_num(view.error(points), nan=np.inf) < AGREE)
-    return RelativePath(view.path, points, inliers, done.information / noise**2, noise)
+    error = replace(used, path=done.path).error(done.points)
+    noise = float(np.nanmedian(error)) / MEDIAN_LENGTH
+    inliers = _agreeing(view, points, AGREE)
+    return RelativePath(done.path, points, inliers, done.information / noise**2, noise)
+
+
+def _agreeing(view: View, points: Array, bound: float) -> Mask:
+    """(T, N) observations within `bound` pixels of where their points are seen."""
+    return np.asarray(np.nan_to_num(view.error(points), nan=np.inf) < bound)
+
+
+def _kept(view: View, posed: Mask, agree: Mask) -> Index:
+    """Tracks that agree wherever they are seen: the longest, and the longest of each frame."""
+    seen = np.maximum((view.visible & posed).sum(0), 1)
+    length = np.where(agree.sum(0) > 0.7 * seen, agree.sum(0), 0)
+    order = np.argsort(-length, kind="stable")
+    order = order[length[order] >= 4]
+    kept = set(order[:MOST].tolist())
+    for t in range(view.steps):
+        kept.update(order[agree[t, order]][:EACH].tolist())
+    if len(kept) < 2 * LEAST:
+        raise Rejection(
+            "lost_background", f"{len(kept)} tracks stand still along one camera path, "
+            f"{2 * LEAST} are needed"
+        )  # fmt: skip
+    return np.array(sorted(kept))
