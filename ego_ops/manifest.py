@@ -4,10 +4,11 @@
     bucket-00000.parquet   the clips whose first 8 digits leave the remainder 0, sorted by clip_id
     bucket-00001.parquet   ...
 
-Indexing again merges: clips that are new are added, rows that are there stay as they are. The
-number of buckets is fixed when a manifest is first written, since shards are bucketed alike.
-`manifest.json` is written last: a folder without one holds no manifest, whatever else lies there.
-One writer at a time.
+Indexing again merges: clips that are new are added; rows that are there stay as they are but for
+their location, since a corpus may move. The number of buckets is fixed when a manifest is first
+written, since shards are bucketed alike. `manifest.json` is written last: a folder without one
+holds no manifest, whatever else lies there. A writer that is killed leaves every bucket whole, with
+or without its own clips. One writer at a time, which only a local folder can see to.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from __future__ import annotations
 import functools
 import io
 import json
+import operator
 import re
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -37,11 +40,15 @@ CLIPS_PER_BUCKET = 2000
 MIN_BUCKETS = 16
 _BATCH = 20_000
 _ID = re.compile("[0-9a-f]{16}")
+_IDS = re.compile("[0-9a-f]*")
+_LOCATION = ("root", "video_path", "annotation_path")
+_OF_THE_FILES = ("boxes", "details")  # what may differ between a video and a smaller copy of it
 
 _BOX = pa.struct([(name, pa.float64()) for name in ("t", "x0", "y0", "x1", "y1")])
 _TYPES = {"t_start": pa.float64(), "t_end": pa.float64(), "boxes": pa.list_(_BOX)}
 SCHEMA = pa.schema([(field.name, _TYPES.get(field.name, pa.string())) for field in fields(Clip)])
 """The fields of `Clip`, one column each."""
+_VALUES = operator.attrgetter(*SCHEMA.names)
 
 
 @dataclass(frozen=True)
@@ -50,9 +57,11 @@ class Written:
 
     new: int
     known: int
-    """Clips that the manifest had already; their rows were left alone."""
+    """Clips that the manifest had already."""
     duplicates: int
     """Clips given more than once; the first was taken."""
+    moved: int = 0
+    """Known clips that lie elsewhere now. Of the others the rows were left alone."""
 
 
 class Manifest:
@@ -113,10 +122,15 @@ def write(url: str, clips: Iterable[Clip], buckets: int | None = None) -> Writte
         UserError: `buckets` differs from what is there, or a clip_id is not one.
     """
     where = store(url)
+    with where.lock(".lock", f"{url}: another `index` is writing to it; wait until it has ended"):
+        return _write(where, clips, buckets)
+
+
+def _write(where: Store, clips: Iterable[Clip], buckets: int | None) -> Written:
     head = _head(where)
     if head and buckets and buckets != head["buckets"]:
         raise UserError(
-            f"{url}: has {head['buckets']} buckets, not {buckets}, and keeps them: "
+            f"{where.url}: has {head['buckets']} buckets, not {buckets}, and keeps them: "
             "leave the number out, or index into another folder"
         )
     rows = _table(clips)
@@ -127,12 +141,12 @@ def write(url: str, clips: Iterable[Clip], buckets: int | None = None) -> Writte
     bucket_of = (numbers >> np.uint64(32)) % np.uint64(count)
     order = np.argsort(bucket_of, kind="stable")
     bounds = np.searchsorted(bucket_of[order], np.arange(count + 1, dtype=np.uint64))
-    new, totals = 0, Counter[str]()
+    new, moved, totals = 0, 0, Counter[str]()
     for bucket in range(count):
         found = rows.take(first[order[bounds[bucket] : bounds[bucket + 1]]])
-        added, by_corpus = _merge(where, bucket, found, fresh=head is None)
-        new += added
-        totals.update(by_corpus)
+        merged = _merge(where, bucket, found, fresh=head is None)
+        new, moved = new + merged.new, moved + merged.moved
+        totals.update(merged.totals)
     head = {
         "version": VERSION,
         "id": head["id"] if head else uuid.uuid4().hex,
@@ -140,21 +154,43 @@ def write(url: str, clips: Iterable[Clip], buckets: int | None = None) -> Writte
         "clips": dict(sorted(totals.items())),
     }
     where.write("manifest.json", json.dumps(head, indent=1).encode())
-    return Written(new, len(numbers) - new, rows.num_rows - len(numbers))
+    return Written(new, len(numbers) - new, rows.num_rows - len(numbers), moved)
 
 
-def _merge(where: Store, bucket: int, found: pa.Table, fresh: bool) -> tuple[int, dict[str, int]]:
-    """Add to a bucket what it lacks. Returns how many, and its clips by corpus."""
+class _Merged(NamedTuple):
+    new: int
+    moved: int
+    totals: dict[str, int]
+    """The bucket's clips by corpus."""
+
+
+def _merge(where: Store, bucket: int, found: pa.Table, fresh: bool) -> _Merged:
+    """Add to a bucket what it lacks, and correct where its clips lie."""
     old = SCHEMA.empty_table() if fresh else _read(where, bucket, SCHEMA.names)
     lacking = found.filter(pc.invert(pc.is_in(found["clip_id"], old["clip_id"])))
-    both = old
-    if fresh or lacking.num_rows:
-        both = pa.concat_tables([old, lacking]).sort_by("clip_id")
+    both, moved = _relocated(old, found)
+    if fresh or lacking.num_rows or moved:
+        both = pa.concat_tables([both, lacking]).sort_by("clip_id")
         sink = io.BytesIO()
         pq.write_table(both, sink, compression="zstd")
         where.write(_path(bucket), sink.getvalue())
     counts = both["corpus"].value_counts().to_pylist()
-    return lacking.num_rows, {entry["values"]: entry["counts"] for entry in counts}
+    totals = {entry["values"]: entry["counts"] for entry in counts}
+    return _Merged(lacking.num_rows, moved, totals)
+
+
+def _relocated(old: pa.Table, found: pa.Table) -> tuple[pa.Table, int]:
+    """The old rows, with another location where `found` has one, and how many have."""
+    index = pc.index_in(old["clip_id"], found["clip_id"]).combine_chunks()
+    now = {name: found[name].take(index) for name in (*_LOCATION, *_OF_THE_FILES)}
+    moved = functools.reduce(pc.or_, (pc.not_equal(old[name], now[name]) for name in _LOCATION))
+    moved = moved.fill_null(False)  # a clip that was not found again
+    count = pc.sum(moved).as_py() or 0
+    if count:
+        for name, column in now.items():
+            at = SCHEMA.get_field_index(name)
+            old = old.set_column(at, SCHEMA.field(name), pc.if_else(moved, column, old[name]))
+    return old, count
 
 
 def _table(clips: Iterable[Clip]) -> pa.Table:
@@ -165,22 +201,22 @@ def _table(clips: Iterable[Clip]) -> pa.Table:
     return pa.concat_tables(parts).combine_chunks()
 
 
-def _columns(clips: Iterable[Clip]) -> pa.Table:
-    columns: dict[str, list] = {name: [] for name in SCHEMA.names}
-    for clip in clips:
-        if not _ID.fullmatch(clip.clip_id):
-            raise UserError(
-                f"{clip.corpus}: clip_id {clip.clip_id!r} is not 16 hexadecimal digits; "
-                "make it with ego_ops.clip.clip_id"
-            )
-        for name, values in columns.items():
-            values.append(getattr(clip, name))
-        columns["boxes"][-1] = [vars(box) for box in clip.boxes]
+def _columns(clips: Sequence[Clip]) -> pa.Table:
+    ids = "".join(clip.clip_id for clip in clips)
+    if len(ids) != 16 * len(clips) or not _IDS.fullmatch(ids):
+        (wrong, *_) = (clip for clip in clips if not _ID.fullmatch(clip.clip_id))
+        raise UserError(
+            f"{wrong.corpus}: clip_id {wrong.clip_id!r} is not 16 hexadecimal digits; "
+            "make it with ego_ops.clip.clip_id"
+        )
+    columns = dict(zip(SCHEMA.names, zip(*map(_VALUES, clips), strict=True), strict=True))
+    columns["boxes"] = [[vars(box) for box in boxes] for boxes in columns["boxes"]]
     return pa.table(columns, schema=SCHEMA)
 
 
 def _numbers(ids: pa.ChunkedArray) -> NDArray[np.uint64]:
-    return np.fromiter((int(i, 16) for i in ids.to_pylist()), np.uint64, len(ids))
+    digits = b"".join(chunk.cast(pa.binary(16)).buffers()[1].to_pybytes() for chunk in ids.chunks)
+    return np.frombuffer(bytes.fromhex(digits.decode()), ">u8").astype(np.uint64)
 
 
 def _clip(row: dict) -> Clip:

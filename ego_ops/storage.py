@@ -7,11 +7,13 @@ folder), `RemoteStore` for any fsspec URL (one PUT, which object stores make ato
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import BinaryIO, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -119,6 +121,28 @@ class LocalStore:
     def delete(self, path: str) -> None:
         """Remove a file; one that is absent already is no error."""
         _remove(os.path.join(self.url, path))
+
+    @contextmanager
+    def lock(self, path: str, otherwise: str) -> Iterator[None]:
+        """Hold the folder to oneself; a holder that dies lets go of it.
+
+        Raises:
+            UserError: another process holds it: says `otherwise`.
+        """
+        target = os.path.join(self.url, path)
+        try:
+            os.makedirs(self.url, exist_ok=True)
+            file = os.open(target, os.O_WRONLY | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise unwritable(target, error) from error
+        try:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UserError(otherwise) from error
+            yield
+        finally:
+            os.close(file)
 
     def clean(self) -> None:
         """Remove what killed writers left aside more than an hour ago."""

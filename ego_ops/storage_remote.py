@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, BinaryIO, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -87,6 +88,11 @@ class RemoteStore:
             return
         except failures() as error:
             raise unwritable(f"{self.url}/{path}", error) from error
+
+    @contextmanager
+    def lock(self, path: str, otherwise: str) -> Iterator[None]:
+        """Nothing: an object store has no lock that a dead holder lets go of."""
+        yield
 
     def clean(self) -> None:
         """Nothing to do: a PUT that did not finish leaves no object."""

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import time
 import uuid
 from dataclasses import replace
 
@@ -60,6 +62,63 @@ def test_indexing_again_leaves_old_rows_and_files_alone(tmp_path):
     assert new.totals == {"other": 7, "toy": 100}
     assert (new.id, new.buckets) == (old.id, old.buckets)
     assert {c for c in new if c.corpus == "toy"} == set(clips(100))
+
+
+def test_a_corpus_that_moved_is_found_at_its_new_place(tmp_path):
+    url, before = str(tmp_path), list(clips(100))
+    manifest.write(url, before)
+    old = Manifest(url)
+    box = Box(1.0, 2.0, 3.0, 4.0, 5.0)
+    moved = [
+        replace(clip, root="/elsewhere", video_path="v.mp4", boxes=(box,), narration="changed")
+        for clip in before[:40]
+    ]
+    moved[0] = replace(before[0], annotation_path="poses.csv", verb="changed")
+    new = list(clips(5, corpus="other"))
+    assert manifest.write(url, [*moved, *before[40:60], *new]) == manifest.Written(5, 60, 0, 40)
+    expected = [
+        replace(a, root=b.root, video_path=b.video_path, boxes=b.boxes)
+        for a, b in zip(before, [*moved, *before[40:]], strict=True)
+    ]
+    expected[0] = replace(before[0], annotation_path="poses.csv")
+    assert set(Manifest(url)) == {*expected, *new}
+    assert Manifest(url).id == old.id
+    assert manifest.write(url, moved) == manifest.Written(0, 40, 0, 0)
+
+
+def _index_for_ever(url: str, count: int) -> None:
+    while True:
+        manifest.write(url, clips(count))
+
+
+def _refused(url: str) -> bool:
+    try:
+        manifest.write(url, clips(500))
+    except UserError as error:
+        return "another `index` is writing to it" in str(error)
+    return False
+
+
+def test_an_index_that_is_killed_at_any_moment_leaves_a_whole_manifest(tmp_path):
+    url = str(tmp_path)
+    manifest.write(url, clips(500))
+    for turn in range(4):
+        count = 5000 * (turn + 1)
+        process = multiprocessing.get_context("fork").Process(
+            target=_index_for_ever, args=(url, count)
+        )
+        process.start()
+        time.sleep(0.1 + 0.1 * turn)
+        if turn == 0:
+            while not _refused(url):
+                assert process.is_alive()
+        process.kill()
+        process.join()
+        found = set(Manifest(url))
+        assert set(clips(500)) <= found <= set(clips(count))
+    assert manifest.write(url, clips(20_000)).duplicates == 0
+    assert set(Manifest(url)) == set(clips(20_000))
+    assert Manifest(url).totals == {"toy": 20_000}
 
 
 @st.composite
