@@ -56,6 +56,11 @@ MANIPULATIONS = [
     ("C tightens the bolt with the ratchet wrench.", "tighten", "bolt"),
     ("#C C passes the plate to the woman", "pass", "plate"),
     ("#C C squeezes out the cloth", "squeeze out", "cloth"),
+    ("C tears the package open", "tear", "package"),
+    ("#C C holds onto the ladder", "hold onto", "ladder"),
+    ("C is standing by the table and picks the pen", "pick", "pen"),
+    ("#C C puts on the gloves", "put on", "gloves"),
+    ("take plates from cupboard", "take", "plates"),
 ]
 
 LEFT_OUT = [
@@ -63,6 +68,7 @@ LEFT_OUT = [
     ("#o The lady opens the door", "other_person"),
     ("A man picks a cup", "other_person"),
     ("#C the woman picks a cup", "other_person"),
+    ("another person picks up a cup", "other_person"),
     ("#unsure", "unsure"),
     ("#C C picks #unsure", "unsure"),
     ("#C C touches the #Unsure on the table", "unsure"),
@@ -75,6 +81,8 @@ LEFT_OUT = [
     ("#C C stands up", "moves_about"),
     ("#C C climbs down the stairs", "moves_about"),
     ("#C C is walking in the street with a cup", "moves_about"),
+    ("#C C walks while holding a cup", "moves_about"),
+    ("#C C stops cutting the carrot", "no_manipulation"),
     ("#C C looks around the room", "looks"),
     ("#C C stares at the phone", "looks"),
     ("#C C reads the recipe book", "looks"),

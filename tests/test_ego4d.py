@@ -11,9 +11,10 @@ from ego_ops.camera import Camera
 from ego_ops.clip import Clip
 from ego_ops.corpora import CORPORA, devices, ego4d
 from ego_ops.corpora.skipped import Skipped
-from ego_ops.errors import AnnotationError, UserError
+from ego_ops.errors import AnnotationError, MissingFileError, UserError
 from tests import ego4d_files as files
 from tests.ego4d_files import PASS_1, PASS_2, VIDEO_A, VIDEO_B, action, handled, said, told, video
+from tests.video_files import picture, write_video
 
 NARRATIONS = {
     VIDEO_A: told(
@@ -183,6 +184,27 @@ def test_without_metadata(tmp_path):
     assert [s.where for s in skipped if s.reason == "missing_file"] == ["ego4d.json"]
     camera = ego4d.recording(clips["C puts the cup on the shelf"]).camera
     assert (camera.width, camera.height) == (1920, 1080)
+
+
+def test_a_resolution_that_no_file_tells_is_the_videos(tmp_path):
+    unknown = {"display_resolution_width": None, "display_resolution_height": None}
+    metadata = files.metadata(video(VIDEO_B, stream=unknown))
+    files.write(tmp_path, ego4d=metadata, narration=NARRATIONS, full=[VIDEO_B])
+    path = tmp_path / "full_scale" / f"{VIDEO_B}.mp4"
+    write_video(path, [i / 30 for i in range(5)])
+    clips, _ = index(tmp_path)
+    camera = ego4d.recording(clips["C opens the drawer"]).camera
+    assert (camera.width, camera.height) == picture(0).shape[1::-1]
+    path.unlink()
+    with pytest.raises(MissingFileError):
+        ego4d.recording(clips["C opens the drawer"])
+
+
+def test_links_that_lead_nowhere_are_missing_videos(tmp_path):
+    files.write(tmp_path, ego4d=METADATA, narration=NARRATIONS, full=[VIDEO_A])
+    (tmp_path / "full_scale" / f"{VIDEO_B}.mp4").symlink_to(tmp_path / "gone.mp4")
+    _, skipped = index(tmp_path)
+    assert [s.where for s in skipped if s.reason == "no_video"] == [VIDEO_B]
 
 
 def test_nothing_usable_is_said(tmp_path):

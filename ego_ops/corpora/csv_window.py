@@ -121,7 +121,7 @@ class _File:
         return rows
 
     def _time(self, line: bytes) -> float:
-        cells = _cells(line)
+        cells = _cells(line) if b'"' in line else line.split(b",")
         return _number(cells[self.place]) if len(cells) == len(self.columns) else math.nan
 
     def _bytes(self, start: int, stop: int) -> bytes:
@@ -133,7 +133,7 @@ def _cells(line: bytes) -> list[str]:
     return [cell.strip() for cell in next(csv.reader([text]), [])]
 
 
-def _number(text: str | None) -> float:
+def _number(text: str | bytes | None) -> float:
     try:
         return float(text or "nan")
     except ValueError:

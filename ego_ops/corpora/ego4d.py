@@ -113,9 +113,17 @@ def _files(root: str) -> _Files:
     for folder in reversed(FOLDERS):
         if (base / folder).is_dir():
             with os.scandir(base / folder) as found:
-                names = [f.name for f in found if f.name.endswith(".mp4") and f.stat().st_size]
+                names = [f.name for f in found if f.name.endswith(".mp4") and _filled(f)]
             folders.update((name.removesuffix(".mp4"), folder) for name in names)
     return _Files(base, "v1" if base.name == "v1" else "v2", folders)
+
+
+def _filled(file: os.DirEntry[str]) -> bool:
+    """Whether a file is there and not empty; a link may lead nowhere."""
+    try:
+        return file.stat().st_size > 0
+    except OSError:
+        return False
 
 
 def _clips(
@@ -137,19 +145,15 @@ def _clips(
     small = folder == FOLDERS[1]
     scale = SHORT_SIDE / min(video.width, video.height) if small and video.width else 1.0
     size = [round(video.width * scale), round(video.height * scale)] if video.width else None
-    shared = Clip(
-        clip_id="",
-        corpus="ego4d",
-        corpus_version=files.version,
-        video_uid=uid,
-        root=str(files.base),
-        video_path=f"{folder}/{uid}.mp4",
-        annotation_path="",
-        t_start=0.0,
-        t_end=0.0,
-        narration="",
-        details=json.dumps({"device": video.device, "size": size}),
-    )
+    shared = {
+        "corpus": "ego4d",
+        "corpus_version": files.version,
+        "video_uid": uid,
+        "root": str(files.base),
+        "video_path": f"{folder}/{uid}.mp4",
+        "annotation_path": "",
+        "details": json.dumps({"device": video.device, "size": size}),
+    }
     for found in candidates(narrations, video.duration, uid):
         if isinstance(found, Candidate):
             yield _clip(shared, found, by_uid.get(found.uid), scale if size or not small else 0.0)
@@ -174,12 +178,12 @@ def _without(told: list[tuple[str, Narration]], handled: list[Action]) -> list[N
     return left
 
 
-def _clip(shared: Clip, found: Candidate, action: Action | None, scale: float) -> Clip:
-    """The clip of a candidate; `scale` is that of boxes, 0 where it is not known."""
+def _clip(shared: dict[str, str], found: Candidate, action: Action | None, scale: float) -> Clip:
+    """The clip of a candidate, from the fields that its video's clips share; `scale` is that of
+    boxes, 0 where it is not known."""
     verb, boxes = (action.verb, action.boxes) if action else ("", ())
-    version, uid = shared.corpus_version, shared.video_uid
-    return replace(
-        shared,
+    version, uid = shared["corpus_version"], shared["video_uid"]
+    return Clip(
         clip_id=clip_id("ego4d", version, uid, found.t_start, found.t_end, found.uid),
         t_start=found.t_start,
         t_end=found.t_end,
@@ -188,6 +192,7 @@ def _clip(shared: Clip, found: Candidate, action: Action | None, scale: float) -
         object=found.object,
         boxes=tuple(_scaled(box, scale) for box in boxes) if scale else (),
         interval=found.interval,
+        **shared,
     )
 
 

@@ -78,11 +78,12 @@ def narrations(path: str) -> Iterator[tuple[str, list[tuple[str, Narration]]]]:
             continue
         told = []
         for part in (value.get("narration_pass_1"), value.get("narration_pass_2"), value):
-            for entry in filter(None, map(_dict, _list(_dict(part).get("narrations")))):
-                uid, text = _text(entry.get("annotation_uid")), _text(entry.get("narration_text"))
-                t = number(entry.get("timestamp_sec"))
-                # A pass has one uid, so time and words tell its sentences apart.
-                told.append((uid, Narration(f"{uid}@{t:.3f}:{text.strip()}", text, t)))
+            for entry in _list(_dict(part).get("narrations")):
+                if isinstance(entry, dict):
+                    uid = _text(entry.get("annotation_uid"))
+                    text, t = _text(entry.get("narration_text")), number(entry.get("timestamp_sec"))
+                    # A pass has one uid, so time and words tell its sentences apart.
+                    told.append((uid, Narration(f"{uid}@{t:.3f}:{text.strip()}", text, t)))
         yield video_uid, told
 
 

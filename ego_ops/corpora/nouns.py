@@ -63,3 +63,6 @@ WORN = words("""
     scarf ring watch necklace backpack vest uniform lamp light lights
     """)
 """What somebody who `puts on` a thing wears or switches on; anything else is where a thing goes."""
+
+RESULTS = words("open closed shut clean dry flat tight loose straight upright left right")
+"""What a thing becomes, behind its name: `tears the package open`."""

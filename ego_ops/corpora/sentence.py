@@ -25,6 +25,8 @@ TO_HAND = re.compile(
 GIVES_HAND = nouns.words(
     "transfer pass switch shift move change swap exchange interchange put place hand give"
 )
+STATIC = nouns.words("hold carry wear keep")
+"""Verbs that are no manipulation beside another action: `walks while holding a cup`."""
 COMMON_TAGS = {"c": "", "o": "other_person", "unsure": "unsure", "summary": "summary"}
 
 
@@ -41,7 +43,7 @@ class Sentence(NamedTuple):
     """The thing with its adjectives, without articles and owners: `small bowl`."""
 
 
-@lru_cache(1 << 17)
+@lru_cache(1 << 16)
 def parse(text: str) -> Sentence:
     """What `text` says. Reasons: `other_person`, `unsure`, `summary`, `moves_about`, `looks`,
     `talks`, `own_body` (gestures, touching oneself), `hand_to_hand`, `no_object`,
@@ -58,7 +60,7 @@ def parse(text: str) -> Sentence:
     first: Sentence | None = None
     for clause in _clauses(words[start:]):
         found = _clause(clause, plain)
-        if found is not None and not found.reason:
+        if found is not None and not found.reason and not (first and found.verb in STATIC):
             return found
         first = first or found
     return first or Sentence("no_manipulation", plain)
@@ -78,7 +80,7 @@ def _predicate(words: list[str]) -> int | None:
         or words[at] in ("camera", "video", "left", "right", "c's")
     ):
         at += 1
-    if at < len(words) and words[at] in nouns.PEOPLE:
+    if at < len(words) and (words[at] in nouns.PEOPLE or {"another", "other"} & {*words[:at]}):
         return None
     if at < len(words) and words[at] in nouns.WEARER and not _is_verb(words, at):
         return at + 1
@@ -184,6 +186,8 @@ def _phrase(words: list[str]) -> tuple[list[str], list[str]]:
     while at < len(words) and words[at] not in nouns.ENDS_PHRASE and words[at] not in CLAUSE:
         at += 1
     thing = [word.removesuffix("'s") for word in words[start:at] if not _noise(word)]
+    if len(thing) > 1 and thing[-1] in nouns.RESULTS:
+        thing.pop()
     if thing and at + 1 < len(words) and words[at] == "of" and thing[-1] in nouns.MEASURES:
         inner, after = _phrase(words[at + 1 :])
         if inner:

@@ -39,8 +39,8 @@ MANIPULATE = words("""
 MOVES_ABOUT = words("""
     walk go step stand sit kneel squat crouch climb descend ascend run jog jump hop enter exit
     leave come approach arrive cross follow head crawl stroll wander travel proceed dance swim
-    ride drive cycle pace stoop lie rise wake strut march hike skip stagger balance navigate
-    stop pause wait """)
+    ride drive cycle pace stoop lie rise wake strut march hike skip stagger balance
+    """)
 """The wearer moves in the room, whatever thing the sentence names."""
 
 LOOKS = words("""
@@ -62,7 +62,7 @@ GESTURES = words("""
 """The wearer moves a part of the body, and no thing."""
 
 OTHERWISE = words("""
-    touch feel tap type scroll swipe click browse navigate help assist support lean sleep rest
+    touch feel tap type scroll swipe click browse navigate help assist support lean sleep
     stay work perform practice exercise demonstrate show attempt finish complete do make
     prepare have be become need want smoke chew swallow taste bite lick reach hover
     record film photograph park
@@ -107,6 +107,7 @@ PARTICLES = {
     "over": "turn flip hand",
     "around": "turn",
     "with": "play",
+    "onto": "hold",
 }
 """Particles that belong to the verb before them, and which verbs those are."""
 
