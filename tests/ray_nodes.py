@@ -25,6 +25,7 @@ QUIET = {
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_failure_threshold": "3",
     "RAY_num_prestart_python_workers": "0",
+    "RAY_metrics_report_interval_ms": "1000",
 }
 
 
@@ -66,11 +67,11 @@ class Cluster:
 
     def __init__(self, dashboard: bool = False):
         self._folder = Path(tempfile.mkdtemp(prefix="ray-"))  # short: sockets lie in it
-        self.port, self.metrics_port, self.dashboard_port = free_ports(3)
+        self.port, self.dashboard_port = free_ports(2)
         self.address = f"127.0.0.1:{self.port}"
         self.nodes: list[Node] = []
         arguments = ["--head", f"--port={self.port}", "--num-cpus=0", "--num-gpus=0"]
-        arguments += [f"--temp-dir={self._folder}", f"--metrics-export-port={self.metrics_port}"]
+        arguments += [f"--temp-dir={self._folder}"]
         arguments += [f"--include-dashboard={dashboard}"]
         arguments += [f"--dashboard-port={self.dashboard_port}"]
         self.head = Node(arguments, self._folder / "head.log")
@@ -94,10 +95,11 @@ class Cluster:
             node.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def add(self, cpus: int) -> Node:
+    def add(self, cpus: int, *arguments: str) -> Node:
+        """Start a node; `wait` says when Ray has it."""
         self._started += 1
         node = Node(
-            [f"--address={self.address}", f"--num-cpus={cpus}", "--num-gpus=0"],
+            [f"--address={self.address}", f"--num-cpus={cpus}", "--num-gpus=0", *arguments],
             self._folder / f"node-{self._started}.log",
         )
         self.nodes.append(node)

@@ -34,6 +34,9 @@ def connect(config: ExtractConfig) -> Iterator[int]:
         UserError: there is no cluster at the address, it has no room for the workers, or it broke.
     """
     hush()
+    # Ray would let perception run ahead until half its object store is full of units that a crash
+    # then costs; now it is by twice what is being solved.
+    os.environ.setdefault("RAY_DATA_DOWNSTREAM_CAPACITY_OBJECT_STORE_BUDGET_UTIL_THRESHOLD", "0")
     import ray
     from ray.exceptions import RayError, RayTaskError
 

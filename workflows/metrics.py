@@ -1,5 +1,6 @@
 """Metrics of a run, on the Prometheus port of every Ray node that commits (Ray puts `ray_` before
-their names). Shards are the truth: a process that dies takes its last ten seconds of counts along.
+their names). Shards are the truth: a process that dies takes its last ten seconds of counts along,
+and a clip that is tried again counts again.
 
     egoscaler_clips_total{corpus, status, reason, error_class}    clips committed
     egoscaler_bytes_total                                         of Parquet written
