@@ -276,9 +276,10 @@ def test_intrinsics_of_ones_own(tmp_path):
     other = clip(tmp_path, "Vuzix Blade")
     other = Clip(**{**other.__dict__, "video_uid": VIDEO_B})
     found = ego4d.recording(other)
-    assert (found.lens.size, found.camera.fx) == ((960, 540), pytest.approx(800.0))
+    assert (found.lens.size, found.camera.fx) == ((1920, 1080), pytest.approx(800.0))
     x, y, z = 0.36, 0.48, 0.8  # of length 1: seen from 0.5 behind the centre
-    expected = [600.0 * x / (z + 0.5) + 479.5, 601.0 * y / (z + 0.5) + 270.0]
+    half = np.array([600.0 * x / (z + 0.5) + 479.5, 601.0 * y / (z + 0.5) + 270.0])
+    expected = 2 * (half + 0.5) - 0.5
     np.testing.assert_allclose(found.lens.stored(np.array([7 * x, 7 * y, 7 * z])), expected)
     assert np.isnan(found.lens.stored(np.array([0.1, 0.0, -1.0]))).all()
     for device, size, message in (

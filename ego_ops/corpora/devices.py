@@ -9,15 +9,15 @@ single videos or devices go into `{root}/intrinsics.json`, by video uid or by de
 
 in pixels, pixel centres at whole numbers. `model` is one of `camera_file` (`pinhole`, `opencv`,
 `opencv_fisheye`), or `unified` with `xi`: the omnidirectional model that DroidCalib estimates and
-VITRA-1M publishes for some 2,400 videos (`intrinsics/ego4d/{video_uid}.npy`: K, xi). Of one video
-the figures may be for another resolution than the picture's, if its aspect ratio is the same.
+VITRA-1M publishes for some 2,400 videos (`intrinsics/ego4d/{video_uid}.npy`: K, xi). The figures
+may be for another resolution than the video's, if its aspect ratio is the same.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -162,10 +162,12 @@ def _parsed(content: Any) -> tuple[Camera, Lens | None]:
 def _resized(
     pinhole: Camera, lens: Lens | None, width: int, height: int
 ) -> tuple[Camera, Lens | None]:
-    """Of a picture resized to `width` x `height`; a lens is told the size when it is undone."""
+    """Of the picture resized to `width` x `height`, which leaves the distortion as it is."""
     if abs(pinhole.width / pinhole.height * height / width - 1) > 0.02:
         raise AnnotationError(
             f"the camera is for {pinhole.width} x {pinhole.height}, the video is "
             f"{width} x {height}: not the same aspect ratio"
         )
+    if isinstance(lens, OpenCVLens | UnifiedLens):
+        lens = replace(lens, camera=lens.camera.scaled(width, height))
     return pinhole.scaled(width, height), lens
