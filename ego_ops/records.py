@@ -1,7 +1,8 @@
 """The commit records of a bucket as one table, and snapshots of them.
 
     commits/bucket=00042/<first>-<last>-<digest>.json   a record: see `ego_ops.shards`
-    snapshots/bucket=00042.arrow                        what many of them said, in one file
+    snapshots/bucket=00042.arrow                        what many of them said, in one file:
+                                                        its SHA-256, then Arrow's file format
 
 A snapshot is a copy that saves reading thousands of small files one by one, and never the truth:
 only records that lie in `commits` now count, those that a snapshot lacks are read as they are,
@@ -11,6 +12,7 @@ last one stays): that costs time and changes no answer.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Collection, Iterable
@@ -95,12 +97,17 @@ def save(where: Store, bucket: int, records: Records) -> None:
     table = records.rows.combine_chunks().replace_schema_metadata({"heads": heads})
     with pa.ipc.new_file(sink, table.schema, options=options) as file:
         file.write_table(table)
-    where.write(_path(bucket), sink.getvalue().to_pybytes())
+    data = sink.getvalue().to_pybytes()
+    where.write(_path(bucket), hashlib.sha256(data).digest() + data)
 
 
 def _snapshot(where: Store, bucket: int) -> Records:
     try:
-        table = pa.ipc.open_file(pa.BufferReader(where.read(_path(bucket)))).read_all()
+        content = where.read(_path(bucket))
+        digest, data = content[:32], memoryview(content)[32:]
+        if hashlib.sha256(data).digest() != digest:
+            raise ValueError("its digest does not fit")
+        table = pa.ipc.open_file(pa.BufferReader(data)).read_all()
         heads = [Head(*one) for one in json.loads(table.schema.metadata[b"heads"])]
         return Records(table.replace_schema_metadata(None).cast(SCHEMA), heads)
     except FileNotFoundError:
