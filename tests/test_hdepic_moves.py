@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ego_ops.clip import Clip
+from ego_ops.clip import Box, Clip
 from ego_ops.corpora import hdepic
 from ego_ops.corpora.candidates import Candidate
 from ego_ops.corpora.hdepic_moves import Move, match
@@ -49,6 +49,15 @@ def test_a_narration_goes_to_the_movement_it_shares_most_time_with() -> None:
     said = Candidate("n", 10.0, 13.0, "", "take", "bowl", "annotated")
     tracks.sort(key=lambda move: move.start)
     assert list(match([said], tracks).by_move) == ["right"]
+
+
+def test_a_narration_that_only_touches_a_movement_is_its_own() -> None:
+    box = Box(12.5, 0, 0, 9, 9)
+    move = Move("m", "bowl", 12.0, 16.0, (box, Box(16.0, 5, 5, 9, 9)))
+    said = Candidate("n", 10.0, 13.0, "", "wash", "bowl", "annotated")
+    told = match([said], [move])
+    assert told.by_move == {}
+    assert told.boxes == {"n": (box,)}
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="no HD-EPIC annotations in shared/data")

@@ -181,6 +181,8 @@ def test_a_parquet_file_of_ones_own(tmp_path: Path) -> None:
     path = tmp_path / "HD_EPIC_Narrations.parquet"
     hdepic_pickles.table().to_parquet(path)
     assert next(hdepic_table.narrations(tmp_path)) == EXPECTED
+    (tmp_path / "HD_EPIC_Narrations.pkl").write_bytes(b"not even looked at")
+    assert next(hdepic_table.narrations(tmp_path)) == EXPECTED
     pq.write_table(pq.read_table(path).drop_columns(["end_timestamp"]), path)
     with pytest.raises(UserError, match="has no column end_timestamp"):
         next(hdepic_table.narrations(tmp_path))

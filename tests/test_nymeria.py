@@ -63,6 +63,15 @@ def test_rows_on_the_device_clock(root: Path) -> None:
     assert clips[0].video_uid == NAME
 
 
+def test_a_byte_order_mark_changes_nothing(root: Path) -> None:
+    before, _ = read(root)
+    path = root / NAME / nymeria.TABLE
+    text = path.read_text("utf-8")
+    assert text[0] == "\ufeff"
+    path.write_text(text[1:], "utf-8")
+    assert read(root)[0] == before
+
+
 def test_an_mp4_is_upright(root: Path) -> None:
     recording = nymeria.recording(read(root)[0][0])
     assert recording.lens is not None

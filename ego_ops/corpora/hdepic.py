@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -149,16 +150,21 @@ def _narration(row: dict[str, Any]) -> Narration:
 
 def _by_action(one: Candidate, row: dict[str, Any]) -> Candidate:
     """A candidate with verb and thing of the first action that the annotators took from it."""
-    for pair in [*(row.get("main_actions") or ()), *(row.get("pairs") or ())]:
-        if pair and len(pair) == 2 and all(pair):
-            verb = str(pair[0]).replace("-", " ")
-            head, *modifiers = str(pair[1]).split(":")  # `tap:hot` is the hot tap
-            thing = " ".join([*modifiers, head])
-            if not parse(f"{verb} the {thing}").reason:
-                return Candidate(
-                    one.uid, one.t_start, one.t_end, one.narration, verb, thing, one.interval
-                )
+    for pair in [*_pairs(row.get("main_actions")), *_pairs(row.get("pairs"))]:
+        verb = pair[0].replace("-", " ")
+        head, *modifiers = pair[1].split(":")  # `tap:hot` is the hot tap
+        thing = " ".join([*modifiers, head])
+        if not parse(f"{verb} the {thing}").reason:
+            return replace(one, verb=verb, object=thing)
     return one
+
+
+def _pairs(cell: Any) -> Iterator[tuple[str, str]]:
+    """Pairs of (verb, noun), whichever way a Parquet file of the user's keeps them."""
+    for pair in cell if isinstance(cell, list) else ():
+        words = list(pair.values()) if isinstance(pair, dict) else pair
+        if isinstance(words, list) and len(words) == 2 and all(words):
+            yield str(words[0]), str(words[1])
 
 
 def _id(video: str, start: float, end: float, uid: str) -> str:
