@@ -24,7 +24,7 @@ from ego_ops.perception.ego_path import with_path
 from ego_ops.perception.localise import AnnotatedBoxes, NearHands, near_movement
 from ego_ops.perception.retrack import Retracker
 from ego_ops.perception.scene import BACKGROUND, OBJECT, Scene
-from ego_ops.perception.segment import MovingGroup
+from ego_ops.perception.segment import HELD, MovingGroup
 from ego_ops.perception.track_lk import LucasKanade
 from ego_ops.perception.tracks import Tracks
 from ego_ops.pictures import pictures
@@ -106,15 +106,18 @@ class GeometricPipeline:
         labels: NDArray[np.int8],
     ) -> Perceived:
         """Keep what geometry needs, with the object's points sought once more in every frame."""
-        objects = tracks.select(labels == OBJECT)
+        chosen = np.flatnonzero((labels == OBJECT) | (labels == HELD))
+        objects = tracks.select(chosen)
         view = scene.view(objects, path)
         onset = first_motion(view)
-        points = world_points(view, depth[:, labels == OBJECT], onset)
+        points = world_points(view, depth[:, chosen], onset)
         start = first_frame(onset[np.isfinite(points[:, 0])])
         for _ in range(2):
             moved = solve(scene.view(objects, path), points, start)
             objects = self.retracker.retrack(scene, path, moved, objects)
             points = moved.points
+        own = labels[chosen] == OBJECT
+        objects, points = objects.select(own), points[own]
         still = scene.view(tracks.select(np.flatnonzero(labels == BACKGROUND)[:200]), path)
         return Perceived(
             steps=frames.times,

@@ -68,3 +68,17 @@ def neighbours(points: Array, who: Index, apart: float) -> list[Index]:
     pairs = cKDTree(points[who]).sparse_distance_matrix(cKDTree(points[who]), apart)
     count, label = connected_components(pairs, directed=False)
     return [who[label == k] for k in range(count)]
+
+
+def staying(view: View, points: Array, onset: Index, group: Group, amid: float = 0.02) -> int:
+    """Tracks amid a group's, seen before it moves and when it is away, that stay in place.
+
+    There are many where a shadow's edge drags some of a thing's corners along.
+
+    Args:
+        amid: metres from a group's point within which another lies amid the group.
+    """
+    stays = (onset >= view.steps) & np.isfinite(points[:, 0]) & view.visible[group.frame]
+    stays &= view.visible[: max(group.start - 1, 1)].any(0)
+    gap, _ = cKDTree(points[group.members]).query(points[stays], distance_upper_bound=amid)
+    return int(np.isfinite(gap).sum())

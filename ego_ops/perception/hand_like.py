@@ -11,10 +11,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial.transform import RigidTransform
 
 from ego_ops.geometry.object_motion import ObjectMotion
 from ego_ops.geometry.triangulate import triangulate
 from ego_ops.geometry.view import Array, Index, Mask, View, rms
+from ego_ops.perception.scene import Scene
+from ego_ops.perception.tracks import Tracks
+
+PROOF = 3
+"""Frames in which a point must be seen with the thing, and nothing at it, to count as its own."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,22 @@ class HandWatch:
         return int(np.percentile(arrives[:, who].argmax(0), 10))
 
 
-def proven(moved: ObjectMotion, handling: Handling, least: int = 3) -> Mask:
+def proven(moved: ObjectMotion, handling: Handling) -> Mask:
     """(N,) points that rest with the thing while nothing is at it: no part of a hand."""
     alone = handling.alone(len(moved.inliers))
-    return (moved.inliers & alone[:, None]).sum(0) >= least
+    return (moved.inliers & alone[:, None]).sum(0) >= PROOF
+
+
+def starts_on_hand(scene: Scene, path: RigidTransform, tracks: Tracks, radius: float) -> Mask:
+    """(N,) tracks whose first pixel is covered by a recorded hand, `radius` metres thick."""
+    covered = np.zeros(tracks.count, bool)
+    joints = scene.hand_joints()
+    for t in np.unique(tracks.start) if joints.size else ():
+        who = np.flatnonzero(tracks.start == t)
+        local = path[t].inv().apply(joints[t])
+        local = local[np.isfinite(local).all(-1) & (local[:, 2] > 0.05)]
+        if len(local):
+            gap = tracks.xy[t, who][:, None] - scene.camera.project(local)
+            size = radius * scene.camera.fx / local[:, 2]
+            covered[who] = (np.linalg.norm(gap, axis=-1) < size).any(1)
+    return covered

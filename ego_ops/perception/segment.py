@@ -13,10 +13,14 @@ from ego_ops.geometry.object_motion import ObjectMotion, solve, world_points
 from ego_ops.geometry.triangulate import first_motion, triangulate
 from ego_ops.geometry.view import NEAREST, Array, Index, Mask, View, pixels, rms
 from ego_ops.perception.boxed import Boxed
-from ego_ops.perception.groups import Group, groups, neighbours
-from ego_ops.perception.hand_like import HandWatch, proven
+from ego_ops.perception.groups import Group, groups, neighbours, staying
+from ego_ops.perception.hand_like import PROOF, HandWatch, proven, starts_on_hand
 from ego_ops.perception.scene import BACKGROUND, OBJECT, OTHER, Scene
 from ego_ops.perception.tracks import Tracks
+
+HELD = 3
+"""Label of a track that goes with the object and was seen only while a hand was at it. It helps
+to follow the object, but may be the hand's."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class _Found:
     start: int
     """The frame in which they begin to move."""
     alone: Mask
-    """(T,) frames in which no hand is at it, as far as is known: what joins must be seen then."""
+    """(T,) frames in which no hand is at it, as far as is known."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +73,14 @@ class MovingGroup:
     least_travel: float = 0.03
     """Metres that the group must move; less is noise or a nudge."""
     least_points: int = 6
+    least_unheld: int = 12
+    """The same where neither a hand nor a box says what to look at."""
     apart: float = 0.05
     """Metres between points of different things, where no hand says what to look at."""
     tries: int = 4
     """Groups, the greatest first, that are looked at where no hand is recorded."""
+    most_stay: float = 0.25
+    """Tracks amid a group that may stay when it goes, as a share of its members."""
     hold: float = 0.5
     """Seconds before motion is seen in which a hand may already be in an annotated box."""
     watch: HandWatch = field(default_factory=HandWatch)
@@ -85,7 +93,7 @@ class MovingGroup:
         depth: Array,
         boxed: Mask | None = None,
     ) -> NDArray[np.int8]:
-        """(N,) labels of the tracks.
+        """(N,) labels of the tracks, `HELD` among them where no hand is recorded.
 
         Args:
             boxed: (T, H, W) where the object is known to be, empty in frames without a word.
@@ -107,10 +115,10 @@ class MovingGroup:
         points, group = movers.points, np.isin(np.arange(view.count), found.members)
         for _ in range(2):
             moved = solve(view.select(group), points[group], found.start)
-            group |= self._joining(view, moved, found.alone) & ~movers.barred
+            group |= self._joining(view, moved) & ~movers.barred
         labels = np.full(tracks.count, OTHER, np.int8)
         labels[(onset >= view.steps) & np.isfinite(points).all(-1)] = BACKGROUND
-        labels[group] = OBJECT
+        labels[group] = np.where(view.visible[found.alone].sum(0) >= PROOF, OBJECT, HELD)[group]
         return labels
 
     def _beside_hand(self, scene: Scene, movers: _Movers) -> _Found:
@@ -139,6 +147,10 @@ class MovingGroup:
             raise self._nothing(movers, int(movers.moves.sum()))
         wanders = self.watch.wanders(view, np.flatnonzero(movers.onset < view.steps))
         for group in ranked[: self.tries]:
+            if staying(movers.view, movers.points, movers.onset, group) > (
+                self.most_stay * len(group.members)
+            ):
+                continue
             try:
                 moved = solve(view.select(group.members), points[group.members], group.start)
             except Rejection:  # no thing after all: the next group may be one
@@ -148,12 +160,13 @@ class MovingGroup:
             lay = movers.boxes.lay(group.members, max(group.start - early, 0))
             handling = replace(handling, before=max(handling.before, lay))
             members = group.members[proven(moved, handling)]
-            if len(members) >= self.least_points:
+            least = self.least_points if movers.boxes.given else self.least_unheld
+            if len(members) >= least:
                 return _Found(members, group.start, handling.alone(view.steps))
         raise Rejection(
             "no_hand_seen",
-            f"{len(ranked[0].members)} points move as one, but nothing was seen to come to them "
-            "before or to leave them after: they may be a hand",
+            f"{len(ranked[0].members)} points move as one, but may be a hand's or a shadow's: "
+            "nothing was seen to come to enough of them before or to leave them after",
         )
 
     def _groups(self, movers: _Movers, who: Index) -> list[Group]:
@@ -210,13 +223,12 @@ class MovingGroup:
         slip = np.linalg.norm(motion.apply(before) - after, axis=-1).mean()
         return bool(travel > self.least_travel and slip < self.least_travel + 0.3 * travel)
 
-    def _joining(self, view: View, moved: ObjectMotion, alone: Mask) -> Mask:
-        """(N,) tracks that rest in the object's frame and not in the world, seen when `alone`."""
+    def _joining(self, view: View, moved: ObjectMotion) -> Mask:
+        """(N,) tracks that rest in the object's frame and not in the world."""
         size = np.nanmax(np.linalg.norm(moved.points - moved.middle, axis=-1))
         reach = 1.5 * size + 0.03
         seen = view.where(moved.observed[:, None])
-        enough = (seen.visible.sum(0) >= 5) & (seen.visible[alone].sum(0) >= 3)
-        who = np.flatnonzero(_close_to(seen, moved, reach) & enough)
+        who = np.flatnonzero(_close_to(seen, moved, reach) & (seen.visible.sum(0) >= 5))
         seen = seen.select(who)
         rigid, world = triangulate(seen.from_object(moved.motion)), triangulate(seen)
         error, alternative = rms(rigid.residual), rms(world.residual)
@@ -231,18 +243,3 @@ def _close_to(view: View, moved: ObjectMotion, reach: float) -> Mask:
     radius = reach * view.camera.fx / np.maximum(middle[:, 2], NEAREST)
     gap = np.linalg.norm(view.xy - pixels(view.camera, middle)[:, None], axis=-1)
     return (~view.visible | (gap < radius[:, None])).all(0)
-
-
-def starts_on_hand(scene: Scene, path: RigidTransform, tracks: Tracks, radius: float) -> Mask:
-    """(N,) tracks whose first pixel is covered by a recorded hand, `radius` metres thick."""
-    covered = np.zeros(tracks.count, bool)
-    joints = scene.hand_joints()
-    for t in np.unique(tracks.start) if joints.size else ():
-        who = np.flatnonzero(tracks.start == t)
-        local = path[t].inv().apply(joints[t])
-        local = local[np.isfinite(local).all(-1) & (local[:, 2] > 0.05)]
-        if len(local):
-            gap = tracks.xy[t, who][:, None] - scene.camera.project(local)
-            size = radius * scene.camera.fx / local[:, 2]
-            covered[who] = (np.linalg.norm(gap, axis=-1) < size).any(1)
-    return covered
