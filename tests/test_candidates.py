@@ -1,11 +1,15 @@
 """Which narrations become clips, and over which interval."""
 
+import ast
+import csv
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ego_ops.corpora import verbs
 from ego_ops.corpora.candidates import Candidate, Narration, candidates
 from ego_ops.corpora.sentence import parse
 from ego_ops.corpora.skipped import Skipped
@@ -126,6 +130,18 @@ def test_manipulations_are_understood(text, verb, thing):
 @pytest.mark.parametrize(("text", "reason"), LEFT_OUT)
 def test_the_rest_is_left_out_for_a_reason(text, reason):
     assert parse(text).reason == reason
+
+
+def test_the_verbs_of_a_real_corpus_are_known():
+    data = Path(__file__).resolve().parents[2] / "shared" / "data" / "hdepic"
+    path = data / "narrations-and-action-segments" / "HD_EPIC_verb_classes.csv"
+    if not path.is_file():
+        pytest.skip(f"needs {path.name} of HD-EPIC")
+    with path.open() as file:
+        said = [v for row in csv.DictReader(file) for v in ast.literal_eval(row["instances"])]
+    known = [v for v in said if v.replace("-", " ").split()[0] in verbs.BASE]
+    assert len(said) > 2000
+    assert len(known) > 0.85 * len(said)  # the rest: rare verbs, nouns and misspellings
 
 
 def found(narrations, duration=100.0):

@@ -10,29 +10,38 @@ from __future__ import annotations
 from ego_ops.corpora.nouns import words
 
 MANIPULATE = words("""
-    add adjust align apply arrange assemble attach bake bang beat bend bind blend bounce break
-    bring brush build bundle button carry carve catch change chip chisel chop clamp clean clear
-    clip close coat coil collect comb combine connect cook cover crack crochet crop crumple crush
-    cut deal decorate detach detangle dig dip disassemble disconnect dismantle display dispose
-    drag drain drape draw drill drink drop dry dump dust eat embroider empty enclose erase
-    exchange extend extract fasten fetch fill filter fit fix flatten flick fling flip fold force
-    fry gather get give glue grab grasp grate grind grip hammer hand handle hang harvest hit hold
-    hook hoover ice insert install interchange iron join keep kick knead knit knock knot lay
-    ladle lift light line load lock loosen lower lubricate mark marinate mash measure melt mend
-    mix mold mop mould move mow nail offer oil open operate pack package paint pass paste pat
-    peel pick pile pin pinch place plait plane plant play plaster plug plunge polish position
-    pour press prune pull pump punch push put rake raise ram reattach refill relocate remove
-    repair replace reposition reseal reshape rest return reverse rinse roast roll rotate rub sand
-    saw scatter scoop scour scrape screw scrub seal season secure separate serve set sew shake
-    shape sharpen shave shift shove shovel shuffle sieve sift skim slap slice slide slip slit
-    slot smash smear smooth smoothen snap snip soak soap solder sort spin split spoon spray
-    spread sprinkle squeeze stab stack staple steer stick stir stitch store straighten strain
-    straighten stretch strike string strip strum stuff suck suspend swap swat sweep swing switch
-    swirl take tape tear temper throw thread tie tighten tilt tip toss tow transfer
-    trim trowel tug turn twist unbutton unclip uncoil uncover undo unfasten unfold unhang unhook
-    unlace unload unlock unpack unpin unplug unroll unscrew unseal unstack unstick untangle
-    untie unwind unwrap unzip use vacuum wash water wax weave wear wedge weed weigh
-    weld wet whisk whip wield wind wipe wrap wring write yank zip
+    add adjust agitate align angle apply arrange assemble attach bake bang bash beat bend bin bind
+    blend boil bounce brace break bring brush build bunch bundle button cap carry carve catch
+    change chip chisel chop clamp clean cleanse clear clip close coat coil collect comb combine
+    compact compress connect consume cook cover crack crease crimp crochet crop crumble crumple
+    crush cut dab dampen deal decant decorate detach detangle dial dice dig dip disassemble discard
+    disconnect disentangle dish dislodge dismantle dispense display dispose distribute divide drag
+    drain drape draw dredge drill drink drip drizzle drop dry dump dunk dust eat embroider empty
+    enclose erase exchange extend extract fasten feed fetch file fill filter fish fit fix flap
+    flatten flick fling flip fluff flush fold force fry garnish gather get give glue grab grasp
+    grate grease grind grip guide halve hammer hand handle hang harvest haul heat hit hold hook
+    hoover ice immerse insert install interchange invert iron jiggle join juice julienne keep kick
+    knead knit knock knot ladle lather lay layer level lever lift light line load lock loose loosen
+    lower lubricate manipulate manoeuvre marinate mark mash measure melt mend mince mix mold mop
+    mould mount move mow nail nudge offer offload oil open operate overturn pack package paint pass
+    paste pat peel pepper pick pickup pierce pile pin pinch pivot place plait plane plant plaster
+    plate play pluck plug plunge poke polish pop position pour press prod prop prune pry pull pump
+    punch push put raise rake ram readjust rearrange reassemble reattach recycle refill refold
+    regulate release relocate remove reopen reorganize reorientate repair replace reposition reseal
+    reshape rest restack retract retrieve return reverse rewrap rinse rip roast roll rotate rub
+    salt sand sanitize saw scatter scoop scour scramble scrape screw scrub scrunch seal season
+    secure separate serve set sew shake shape sharpen shave sheathe shift shove shovel shred
+    shuffle shut sieve sift sip skim slam slap slash slice slide slip slit slot smash smear smooth
+    smoothen snap snip soak soap solder sort spill spin splash split sponge spoon spray spread
+    sprinkle squash squeeze squidge squirt squish stab stabilize stack staple steady steam steer
+    stick stir stitch store straighten strain stretch strike string strip strum stuff submerge suck
+    suspend swap swat sweep swill swing swirl switch take tamp tape tear temper thread throw tidy
+    tie tighten tilt tip toast top toss tow transfer trash trim trowel tuck tug turn twist unbutton
+    uncap unclasp unclip uncoil uncork uncover uncurl undo unfasten unfold unfurl unhang unhook
+    unlace unload unlock unmount unpack unpeel unpin unplug unravel unroll unscrew unseal unsheathe
+    unstack unstick untangle untie untwist unwind unwrap unzip upturn use vacuum warm wash water
+    wax wear weave wedge weed weigh weld wet whip whisk wield wiggle wind wipe wrap wring write
+    yank zest zip
     """)
 """The wearer moves or changes a thing."""
 
@@ -65,7 +74,8 @@ OTHERWISE = words("""
     touch feel tap type scroll swipe click browse navigate help assist support lean sleep
     stay work perform practice exercise demonstrate show attempt finish complete do make
     prepare have be become need want smoke chew swallow taste bite lick reach hover
-    record film photograph park
+    record film photograph park stop pause wait let fall blow
+    rummage fumble fiddle hesitate end test
     """)
 """Neither: nothing is moved, or what is moved cannot be told."""
 
@@ -97,7 +107,7 @@ PARTICLES = {
     "out": """take pull pour bring spread squeeze roll scoop cut dig throw put lay remove get
         wring drag stretch straighten scrape push empty shake""",
     "off": """turn switch take cut wipe pull peel shake brush wash rinse scrape put clean break
-        tear rub push dust lift get remove trim chop snap""",
+        tear rub push dust lift get remove trim chop snap rip shut slice""",
     "on": "turn switch put",
     "in": "plug screw push put fold",
     "away": "put throw take push pull move clear pack",
