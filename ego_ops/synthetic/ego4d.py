@@ -94,7 +94,7 @@ def annotate(root: Path, filmed: list[Filmed], seed: int) -> None:
 
 
 def _uid(seed: int, number: int) -> str:
-    return str(uuid.UUID(int=int(np.random.default_rng([seed, number, 7]).integers(2**62)) << 60))
+    return str(uuid.UUID(bytes=np.random.default_rng([seed, number, 7]).bytes(16), version=4))
 
 
 def _equidistant(size: tuple[int, int]) -> Floats:
@@ -124,7 +124,7 @@ def _calibration(size: tuple[int, int]) -> dict[str, object]:
 def _critical(contact: float, release: float) -> dict[str, int]:
     """Frame numbers of the seven critical frames."""
     pnr = contact + 0.3
-    times = (pnr - 1.5, pnr - 1.0, pnr - 0.5, contact - 0.2, contact, pnr, release)
+    times = (pnr - 1.5, pnr - 1.0, pnr - 0.5, contact - 0.1, contact, pnr, release)
     return {name: round(t * FPS) for name, t in zip(_CRITICAL, times, strict=True)}
 
 
@@ -156,8 +156,8 @@ def _narrations(one: Filmed) -> dict[str, Any]:
     said = [
         (0.1, "#C C looks around"),
         (one.narrated, one.text),
-        (one.narrated + 0.3, "#unsure"),
         (one.narrated + 0.5, "#O man X picks up a cup"),
+        (one.frames / FPS - 0.2, "#unsure"),
         (one.frames / FPS - 0.1, "#C C walks around the room"),
     ]
     again = [(one.narrated + 0.27, f"#C C {one.text.removeprefix('#C C ')} on the table")]

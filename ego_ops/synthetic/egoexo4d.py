@@ -69,7 +69,7 @@ def annotate(root: Path, filmed: list[Filmed], seed: int) -> None:
 
 
 def _uid(seed: int, number: int) -> str:
-    return str(uuid.UUID(int=int(np.random.default_rng([seed, number, 8]).integers(2**62)) << 60))
+    return str(uuid.UUID(bytes=np.random.default_rng([seed, number, 8]).bytes(16), version=4))
 
 
 def _write_timesync(path: Path, take: Take) -> None:
