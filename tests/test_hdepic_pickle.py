@@ -186,6 +186,7 @@ def test_a_parquet_file_of_ones_own(tmp_path: Path) -> None:
     pq.write_table(pq.read_table(path).drop_columns(["end_timestamp"]), path)
     with pytest.raises(UserError, match="has no column end_timestamp"):
         next(hdepic_table.narrations(tmp_path))
+    (tmp_path / "HD_EPIC_Narrations.pkl").unlink()
     path.write_bytes(b"PAR1")
     with pytest.raises(UserError, match="not a readable Parquet file"):
         next(hdepic_table.narrations(tmp_path))

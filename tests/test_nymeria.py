@@ -241,9 +241,12 @@ def test_without_projectaria_tools(
 ) -> None:
     root, _ = filmed
     for name in [name for name in sys.modules if name.startswith("projectaria_tools")]:
-        monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.setitem(sys.modules, "projectaria_tools", None)
+        monkeypatch.delitem(sys.modules, name)
+    absent = root / "packages" / "projectaria_tools"  # in processes begun from here as well
+    absent.mkdir(parents=True)
+    (absent / "__init__.py").write_text("raise ImportError('not installed')")
+    monkeypatch.syspath_prepend(absent.parent)
     assert len(read(root)[0]) == 1  # an MP4 needs none
     (root / NAME / "recording_head" / "data" / "data.mp4").unlink()
-    with pytest.raises(UserError, match="projectaria"):
+    with pytest.raises(UserError, match="VRS files need projectaria-tools: pip install"):
         read(root)
