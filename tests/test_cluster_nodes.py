@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -137,34 +138,29 @@ def change_at_random(nodes: Cluster, driver: Run, dice: random.Random) -> Counte
         ("no-such-host.invalid:6379", "no Ray cluster there"),
         ("ray://127.0.0.1:10001", "use `ray job submit`"),
         ("nonsense", "cannot join Ray"),
-        ("127.0.0.1:{deaf}", "cannot join Ray"),
+        ("127.0.0.1:{other}", "no Ray cluster there"),
+        ("127.0.0.1:{deaf}", "no Ray cluster there"),
     ],
 )
 @pytest.mark.timeout(120)
 def test_an_address_without_a_cluster_is_one_line_soon(tmp_path, address, says):
     """In a process of its own: this one may be connected to a Ray."""
-    with socket.create_server(("127.0.0.1", 0)) as deaf:
-        answer = threading.Thread(target=_hang_up, args=(deaf,), daemon=True)
-        answer.start()
-        ports = {"free": free_ports(1)[0], "deaf": deaf.getsockname()[1]}
+    web = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    threading.Thread(target=web.serve_forever, daemon=True).start()
+    with socket.create_server(("127.0.0.1", 0)) as deaf:  # takes connections and says nothing
+        ports = {"free": free_ports(1)[0], "deaf": deaf.getsockname()[1], "other": web.server_port}
         flags = config(tmp_path, write_manifest(tmp_path, 1))
+        there = dataclasses.replace(flags, address=address.format(**ports))
         begun = time.monotonic()
-        driver = Run(dataclasses.replace(flags, address=address.format(**ports)), tmp_path / "log")
+        driver = Run(there, tmp_path / "log")
         assert driver.process.wait(110) == 1
+        took = time.monotonic() - begun
+    web.shutdown()
     lines = [line for line in driver.text().splitlines() if line.startswith("egoscaler: ")]
     assert len(lines) == 1
     assert says in lines[0]
     assert "Traceback" not in driver.text()
-    assert time.monotonic() - begun < (100 if "deaf" in address else 30)
-
-
-def _hang_up(server: socket.socket) -> None:
-    """Somebody listens, but it is no Ray."""
-    while True:
-        try:
-            server.accept()[0].close()
-        except OSError:
-            return
+    assert took < 40  # 10 of them in the probe, the rest is Python's start on a busy machine
 
 
 def test_workers_that_fit_are_counted_by_node():

@@ -122,10 +122,10 @@ def _start(config: ExtractConfig) -> None:
 
 
 def _probe(address: str) -> None:
-    """See that somebody listens at `host:port`: Ray itself would try for minutes.
+    """See that something like Ray answers at `host:port`: Ray itself would try for minutes.
 
     Raises:
-        UserError: nobody does, or the address is of another kind.
+        UserError: nothing does, or the address is of another kind.
     """
     if "://" in address:
         raise UserError(
@@ -136,7 +136,13 @@ def _probe(address: str) -> None:
     if not colon:
         return  # "auto", "local"
     try:
-        socket.create_connection((host.strip("[]"), int(port)), _ANSWER_S).close()
+        with socket.create_connection((host.strip("[]"), int(port)), _ANSWER_S) as peer:
+            if os.environ.get("RAY_USE_TLS", "0") == "1":
+                return
+            # Ray speaks gRPC, that is HTTP/2: both sides begin with a SETTINGS frame (type 4).
+            peer.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0")
+            if peer.recv(9)[3:4] != b"\4":
+                raise OSError("what listens there is no Ray head")
     except (OSError, ValueError, OverflowError) as error:
         raise UserError(f"--address {address}: no Ray cluster there ({error})") from error
 
