@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -17,7 +17,7 @@ from ego_ops.errors import Rejection
 from ego_ops.geometry.view import View
 from ego_ops.perception.clock import estimate_offset
 from ego_ops.perception.depth import RecordedDepth, TriangulatedDepth
-from ego_ops.perception.localise import AnnotatedBoxes, NearHands
+from ego_ops.perception.localise import AnnotatedBoxes, NearHands, near_movement
 from ego_ops.perception.scene import BACKGROUND, OBJECT, Scene
 from ego_ops.perception.segment import MovingGroup
 from ego_ops.perception.track_lk import LucasKanade
@@ -182,16 +182,57 @@ def test_no_depth_and_no_path_is_a_reason() -> None:
 # Localisation
 
 
-def test_a_box_is_looked_at_in_its_frame() -> None:
+def test_boxes_say_where_to_look_for_a_while_and_where_the_object_is() -> None:
     simulated = simulate()
     full = CAMERA.scaled(1920, 1080)
     scene = scene_of(simulated, camera=full)
-    clip = replace(CLIP, boxes=(Box(0.52, 200, 100, 400, 300),))
-    where = AnnotatedBoxes(margin=0.0).localise(clip, scene)
-    assert where.any((1, 2)).nonzero()[0].tolist() == [10]
-    rows, columns = where[10].nonzero()
-    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (50, 150, 100, 200)
-    assert AnnotatedBoxes().localise(CLIP, scene) is None
+    clip = replace(CLIP, boxes=(Box(0.52, 200, 100, 400, 300), Box(9.0, 0, 0, 99, 99)))
+    exact = AnnotatedBoxes(margin=0.0).exact(clip, scene)
+    assert exact.any((1, 2)).nonzero()[0].tolist() == [10]
+    rows, columns = exact[10].nonzero()
+    found = (rows.min(), rows.max(), columns.min(), columns.max())
+    assert np.abs(np.subtract(found, (50, 150, 100, 200))).max() <= 3
+    where = AnnotatedBoxes(lasts=0.5, drift=1.0).localise(clip, scene)
+    frames = where.any((1, 2)).nonzero()[0]
+    assert (frames.min(), frames.max()) == (1, 20)
+    assert where[20].sum() > 2 * exact[10].sum()
+    for boxes in ((), clip.boxes[1:]):
+        none = replace(clip, boxes=boxes)
+        assert AnnotatedBoxes().localise(none, scene) is None
+        assert AnnotatedBoxes().exact(none, scene) is None
+
+
+@dataclass(frozen=True)
+class OnItsSide:
+    """The upright camera's picture stored turned by 90 degrees, as Aria's is."""
+
+    size: tuple[int, int] = (1080, 1920)
+
+    def stored(self, rays: np.ndarray) -> np.ndarray:
+        upright = CAMERA.scaled(1920, 1080).project(rays)
+        return np.stack((1079 - upright[..., 1], upright[..., 0]), -1)
+
+
+def test_a_box_of_the_stored_picture_is_found_in_the_upright_one() -> None:
+    simulated = simulate()
+    scene = scene_of(simulated, camera=CAMERA.scaled(1920, 1080), lens=OnItsSide())
+    clip = replace(CLIP, boxes=(Box(0.5, 779, 200, 979, 400),))
+    rows, columns = AnnotatedBoxes(margin=0.0).exact(clip, scene)[10].nonzero()
+    found = (rows.min(), rows.max(), columns.min(), columns.max())
+    assert np.abs(np.subtract(found, (50, 150, 100, 200))).max() <= 3
+
+
+def test_near_what_moves_is_looked_at() -> None:
+    simulated = simulate(4, noise=0.4)
+    view, rest = simulated.view, simulated.background_view
+    tracks = tracks_of(replace(view, xy=view.xy[:, :8], visible=view.visible[:, :8]), rest)
+    where = near_movement(scene_of(simulated).view(tracks, simulated.path))
+    assert where is not None
+    for t in (0, 30, 55):
+        x, y = np.rint(view.xy[t]).astype(int).T
+        assert where[t, y, x].mean() > 0.95
+    assert where.mean() < 0.4
+    assert near_movement(rest) is None
 
 
 def test_where_fingers_go_is_looked_at_before_they_arrive() -> None:
@@ -214,11 +255,9 @@ def segmented(simulated: Simulated, *others: View, hands: tuple[Hand, ...] = ())
     return MovingGroup().segment(scene, simulated.path, tracks, depth)
 
 
-@pytest.mark.parametrize("with_hand", [True, False])
-def test_the_thing_that_moves_is_told_from_what_rests(with_hand: bool) -> None:
+def test_the_thing_that_moves_is_told_from_what_rests() -> None:
     simulated = simulate(4, noise=0.4, sway=0.08)
-    hands = (hand_on(simulated),) if with_hand else ()
-    labels = segmented(simulated, hands=hands)
+    labels = segmented(simulated, hands=(hand_on(simulated),))
     mine, rest = labels[:30], labels[30:]
     assert (mine == OBJECT).mean() > 0.6
     assert not (rest == OBJECT).any()

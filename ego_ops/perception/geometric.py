@@ -19,6 +19,7 @@ from ego_ops.geometry.triangulate import first_motion, triangulate
 from ego_ops.geometry.view import Mask, View, rms
 from ego_ops.jpeg import encode_jpegs
 from ego_ops.perception import DepthEstimator, Localizer, Segmenter, Tracker
+from ego_ops.perception.anchors import AnchoredDepth
 from ego_ops.perception.depth import RecordedDepth, TriangulatedDepth
 from ego_ops.perception.ego_path import with_path
 from ego_ops.perception.localise import AnnotatedBoxes, NearHands, near_movement
@@ -142,4 +143,6 @@ def _scene(frames: Frames, recording: Recording) -> Scene:
 
 
 def _depth_estimator(scene: Scene) -> DepthEstimator:
-    return TriangulatedDepth() if scene.recording.depth is None else RecordedDepth()
+    if scene.recording.depth is not None:
+        return RecordedDepth()
+    return TriangulatedDepth() if scene.recording.landmarks is None else AnchoredDepth()

@@ -192,6 +192,8 @@ class MovingGroup:
     def _nothing(self, movers: _Movers, seen: int) -> Rejection:
         """Why there is no group."""
         moving = (movers.onset < movers.view.steps) & ~movers.barred
+        if movers.boxes.given:
+            moving &= movers.boxes.inside.any(0)
         unplaced = int((np.isnan(movers.points[:, 0]) & moving).sum())
         where = "in the annotated boxes" if movers.boxes.given else "where a hand may be"
         if seen < self.least_points <= unplaced:
