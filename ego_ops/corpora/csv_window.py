@@ -82,11 +82,15 @@ class _File:
         body = self._bytes(start, stop) if stop > start else b""
         if not body.strip():
             return {name: np.empty(0) for name in self.columns}
-        table = arrow_csv.read_csv(
-            pa.BufferReader(body),
-            arrow_csv.ReadOptions(column_names=self.columns, use_threads=False),
-            arrow_csv.ParseOptions(invalid_row_handler=lambda row: "skip"),
-        )
+        try:
+            table = arrow_csv.read_csv(
+                pa.BufferReader(body),
+                arrow_csv.ReadOptions(column_names=self.columns, use_threads=False),
+                arrow_csv.ParseOptions(invalid_row_handler=lambda row: "skip"),
+            )
+        except pa.ArrowInvalid as error:
+            what = str(error).splitlines()[0]
+            raise AnnotationError(f"{self.name}: not a table ({what})") from error
         return {name: _numbers(table[name]) for name in self.columns}
 
     def _bisect(self, below: Callable[[float], bool]) -> tuple[int, int]:
@@ -130,7 +134,10 @@ class _File:
 
 def _cells(line: bytes) -> list[str]:
     text = line.decode("utf-8", "replace").rstrip("\r\n")
-    return [cell.strip() for cell in next(csv.reader([text]), [])]
+    try:
+        return [cell.strip() for cell in next(csv.reader([text]), [])]
+    except csv.Error:  # a damaged line: not the cells that were looked for
+        return []
 
 
 def _number(text: str | bytes | None) -> float:

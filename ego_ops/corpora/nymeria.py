@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import fsspec
 import numpy as np
 
+from ego_ops.apart import Apart
 from ego_ops.clip import Clip, clip_id
 from ego_ops.corpora import device_clock, mps
 from ego_ops.corpora.candidates import Candidate, Narration, candidates
@@ -66,8 +67,9 @@ def index(root: str) -> Iterator[Clip | Skipped]:
             "and <sequence>/recording_head)"
         )
     home = folders[0].parent
-    for folder in folders:
-        yield from _sequence(home, folder)
+    with Apart() as apart:  # projectaria-tools crashes on some damaged files
+        for folder in folders:
+            yield from _sequence(home, folder, apart)
 
 
 def recording(clip: Clip) -> Recording:
@@ -91,7 +93,7 @@ def _is_sequence(path: Path) -> bool:
     return (path / "narration").is_dir() or (path / "recording_head").is_dir()
 
 
-def _sequence(home: Path, folder: Path) -> Iterator[Clip | Skipped]:
+def _sequence(home: Path, folder: Path, apart: Apart) -> Iterator[Clip | Skipped]:
     """The clips of one sequence."""
     where = f"{folder.name}/{TABLE}"
     try:
@@ -106,7 +108,7 @@ def _sequence(home: Path, folder: Path) -> Iterator[Clip | Skipped]:
         yield Skipped("no_narration", where, "the file has no row")
         return
     try:
-        video, last = _video(folder), _last_pose(folder)
+        video, last = _video(folder, apart), _last_pose(folder)
     except _Missing as missing:
         yield Skipped(missing.reason, folder.name, str(missing), len(narrations))
         return
@@ -134,7 +136,7 @@ class _Missing(Exception):
         self.reason = reason
 
 
-def _video(folder: Path) -> _Video:
+def _video(folder: Path, apart: Apart) -> _Video:
     """The wearer's video and when it begins; an MP4 whose times are known is quicker to read."""
     without = ""
     for path in sorted((folder / DATA).glob("*.mp4")):
@@ -150,7 +152,7 @@ def _video(folder: Path) -> _Video:
     vrs = folder / DATA / "data.vrs"
     if vrs.is_file():
         try:
-            return _Video(str(vrs), vrs_start_ns(str(vrs)))
+            return _Video(str(vrs), apart(vrs_start_ns, str(vrs)))
         except (DecodeError, MissingFileError) as error:
             raise _Missing("bad_video", str(error)) from error
     if without:
@@ -177,7 +179,7 @@ def _last_pose(folder: Path) -> float:
         if not (folder / SLAM / name).is_file():
             raise _Missing(reason, f"{SLAM}/{name} is not there")
     with open(path, "rb") as file:
-        head = file.readline().decode("utf-8-sig").strip().split(",")
+        head = file.readline().decode("utf-8-sig", "replace").strip().split(",")
         file.seek(max(0, path.stat().st_size - 8192))
         lines = file.read().decode("utf-8", "replace").split("\n")
     column = "tracking_timestamp_us"
