@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -68,17 +69,21 @@ def _prior_weight(view: View, points: Array) -> Array:
     return np.maximum(distance, 1e-3) ** -2.0
 
 
-def _normal(view, points, given, prior):  # type: ignore[no-untyped-def]
+def _normal(
+    view: View, points: Array, given: Array, prior: Array
+) -> tuple[Array, Array, Callable[[Array], Array]]:
+    """(6 T, 6 T) and (6 T,) normal equations of the poses, and what gives the points' moves (N, 3)
+    from the poses' steps (6 T,). Schur complement, as in Triggs et al. 1999."""
     steps, count = view.steps, view.count
     by_pose, by_point, weight, error = _linearised(view, points)
     weighted = by_pose * weight[..., None, None]
     blocks = np.einsum("tnij,tnik->tjk", weighted, by_pose, optimize=True)
     right = np.einsum("tnij,tni->tj", weighted, error, optimize=True)
-    full = np.zeros((steps, 6, steps, 6))
-    full[np.arange(steps), :, np.arange(steps)] = blocks
-    full[0, :, 0] += 1e10 * np.eye(6)
-    _add_smoothness(full, right, view)
-    full = full.reshape(6 * steps, 6 * steps)
+    whole = np.zeros((steps, 6, steps, 6))
+    whole[np.arange(steps), :, np.arange(steps)] = blocks
+    whole[0, :, 0] += 1e10 * np.eye(6)
+    _add_smoothness(whole, right, view)
+    full = whole.reshape(6 * steps, 6 * steps)
     right = right.ravel()
     coupling = np.einsum("tnij,tnik->tjnk", weighted, by_point, optimize=True)
     coupling = coupling.reshape(6 * steps, count, 3)

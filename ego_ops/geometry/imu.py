@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from ego_ops.errors import Rejection
+from ego_ops.errors import AnnotationError, Rejection
 from ego_ops.geometry.view import Array
 from ego_ops.recording import Imu
 
+GRAVITY = 9.81
+"""m/s2."""
 LARGEST_OFFSET = 0.15
 """Seconds that the sensor's clock may be off at the most."""
 LONGEST_GAP = 0.05
@@ -35,7 +37,7 @@ class SensorModel:
     """m/s2 by which gravity may measure other than 9.81: the place on earth, the sensor's gain."""
     offset: float = 0.1
     """Seconds of the clock."""
-    alike: float = 2.0
+    alike: float = 3.0
     """Factor on the noise of tracks, which err alike in neighbouring frames."""
 
 
@@ -85,13 +87,20 @@ class Readings:
     """
 
     def __init__(self, imu: Imu, times: Array):
-        """Raises:
-        Rejection: readings are missing in the clip (`no_metric_scale`).
+        """Take the readings around T frames.
+
+        Args:
+            times: (T,) seconds of the frames on the video's clock.
+
+        Raises:
+            Rejection: readings are missing in the clip (`no_metric_scale`).
+            AnnotationError: the accelerometer does not read about 9.81 m/s2.
         """
         finite = np.isfinite(imu.gyro).all(-1) & np.isfinite(imu.accel).all(-1)
         near = finite & (imu.times > times[0] - 0.5) & (imu.times < times[-1] + 0.5)
         self._stamps, gyro, accel = imu.times[near], imu.gyro[near], imu.accel[near]
         _check_cover(self._stamps, times)
+        _check_unit(accel)
         self._turned, self._felt = _summed(gyro, self._stamps), _summed(accel, self._stamps)
         self.gyro_noise, self.accel_noise = (_density(x, self._stamps) for x in (gyro, accel))
         self.gap = np.diff(times)
@@ -158,6 +167,15 @@ def _density(reading: Array, stamps: Array) -> float:
     bend = np.abs(np.diff(reading, 2, axis=0))
     sample = 1.4826 * float(np.median(bend)) / np.sqrt(6) if len(bend) else 0.0
     return sample * float(np.sqrt(np.median(np.diff(stamps))))
+
+
+def _check_unit(accel: Array) -> None:
+    length = float(np.median(np.linalg.norm(accel, axis=-1)))
+    if abs(length - GRAVITY) > 0.15 * GRAVITY:
+        raise AnnotationError(
+            f"the IMU's accelerometer reads {length:.2f}, {GRAVITY} m/s2 are expected of a head "
+            "(is the unit g, or is gravity taken out?)"
+        )
 
 
 def _check_cover(stamps: Array, times: Array) -> None:

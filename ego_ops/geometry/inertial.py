@@ -15,7 +15,7 @@ from ego_ops.geometry.relative_path import RelativePath
 from ego_ops.geometry.view import Array
 from ego_ops.recording import Imu
 
-WORST = 0.10
+WORST = 0.08
 """Standard deviation of the scale, as a share, up to which it is believed."""
 SENSOR = SensorModel()
 
@@ -48,7 +48,8 @@ def metric_path(
         times: (T,) seconds of its poses on the video's clock.
 
     Raises:
-        Rejection: the readings do not give the scale to 10 % (`no_metric_scale`).
+        Rejection: the readings do not give the scale to 8 % (`no_metric_scale`).
+        AnnotationError: the accelerometer does not read about 9.81 m/s2.
     """
     readings = Readings(imu, times)
     start = first_constants(relative.path, times, readings, model)

@@ -9,8 +9,7 @@ import numpy as np
 from scipy.spatial.transform import RigidTransform
 
 from ego_ops.geometry.bundle import moved
-from ego_ops.geometry.imu import Constants, Moves, Readings, SensorModel
-from ego_ops.geometry.inertial_start import GRAVITY
+from ego_ops.geometry.imu import GRAVITY, Constants, Moves, Readings, SensorModel
 from ego_ops.geometry.relative_path import RelativePath
 from ego_ops.geometry.view import Array
 

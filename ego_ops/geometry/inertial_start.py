@@ -11,10 +11,9 @@ from scipy.optimize import minimize_scalar
 from scipy.spatial.transform import RigidTransform, Rotation, Slerp
 
 from ego_ops.errors import Rejection
-from ego_ops.geometry.imu import LARGEST_OFFSET, Constants, Readings, SensorModel
+from ego_ops.geometry.imu import GRAVITY, LARGEST_OFFSET, Constants, Readings, SensorModel
 from ego_ops.geometry.view import Array, huber_weight
 
-GRAVITY = 9.81
 PRECISION = 0.005
 """Metres that a place along the path and the integrated readings may differ by, at the start."""
 

@@ -31,7 +31,7 @@ def with_path(clip: Clip, scene: Scene, background: Tracks) -> tuple[Scene, Rigi
         The scene with the recording's clock offset found, and the poses.
 
     Raises:
-        AnnotationError: the recorded path does not cover the clip.
+        AnnotationError: the recorded path does not cover the clip, or the IMU's unit is wrong.
         Rejection: nothing recorded gives a metric scale (`no_metric_scale`), or the picture gives
             no path (`too_little_parallax`, `lost_background`).
     """
@@ -52,5 +52,5 @@ def with_path(clip: Clip, scene: Scene, background: Tracks) -> tuple[Scene, Rigi
     raise Rejection(
         "no_metric_scale",
         "no camera path, depth or IMU is recorded, so nothing tells how large things are: fetch "
-        "the video's IMU or pose files if the corpus has them, or use perception that learned depth",
+        "the video's IMU or pose files if the corpus has any, or use perception with a learned depth",
     )
