@@ -52,5 +52,5 @@ def with_path(clip: Clip, scene: Scene, background: Tracks) -> tuple[Scene, Rigi
     raise Rejection(
         "no_metric_scale",
         "no camera path, depth or IMU is recorded, so nothing tells how large things are: fetch "
-        "the video's IMU or pose files if the corpus has any, or use perception with a learned depth",
+        "the video's IMU or pose files if the corpus has any, or use perception with learned depth",
     )
