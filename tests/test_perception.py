@@ -17,7 +17,7 @@ from ego_ops.errors import Rejection
 from ego_ops.geometry.view import View
 from ego_ops.perception.clock import estimate_offset
 from ego_ops.perception.depth import RecordedDepth, TriangulatedDepth
-from ego_ops.perception.localise import AnnotatedBoxes, NearHands, near_movement
+from ego_ops.perception.localise import AnnotatedBoxes, NearHands
 from ego_ops.perception.scene import BACKGROUND, OBJECT, Scene
 from ego_ops.perception.segment import MovingGroup
 from ego_ops.perception.track_lk import LucasKanade
@@ -220,19 +220,6 @@ def test_a_box_of_the_stored_picture_is_found_in_the_upright_one() -> None:
     rows, columns = AnnotatedBoxes(margin=0.0).exact(clip, scene)[10].nonzero()
     found = (rows.min(), rows.max(), columns.min(), columns.max())
     assert np.abs(np.subtract(found, (50, 150, 100, 200))).max() <= 3
-
-
-def test_near_what_moves_is_looked_at() -> None:
-    simulated = simulate(4, noise=0.4)
-    view, rest = simulated.view, simulated.background_view
-    tracks = tracks_of(replace(view, xy=view.xy[:, :8], visible=view.visible[:, :8]), rest)
-    where = near_movement(scene_of(simulated).view(tracks, simulated.path))
-    assert where is not None
-    for t in (0, 30, 55):
-        x, y = np.rint(view.xy[t]).astype(int).T
-        assert where[t, y, x].mean() > 0.95
-    assert where.mean() < 0.4
-    assert near_movement(rest) is None
 
 
 def test_where_fingers_go_is_looked_at_before_they_arrive() -> None:

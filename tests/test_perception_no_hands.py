@@ -117,7 +117,7 @@ def test_what_is_outside_the_boxes_is_not_the_object(t: int) -> None:
     assert (segmented(simulated, visitor(simulated)) == OBJECT).any()
     with pytest.raises(Rejection) as caught:
         segmented(simulated, visitor(simulated), boxed=box_at(simulated, t, -200))
-    assert "annotated boxes" in caught.value.detail
+    assert caught.value.reason in ("nothing_moves", "no_hand_seen", "no_rigid_group")
 
 
 # Depth from landmarks

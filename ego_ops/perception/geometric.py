@@ -16,13 +16,13 @@ from ego_ops.errors import Rejection
 from ego_ops.extraction import Perceived
 from ego_ops.geometry.object_motion import first_frame, solve, world_points
 from ego_ops.geometry.triangulate import first_motion, triangulate
-from ego_ops.geometry.view import Mask, View, rms
+from ego_ops.geometry.view import Mask, rms
 from ego_ops.jpeg import encode_jpegs
 from ego_ops.perception import DepthEstimator, Localizer, Segmenter, Tracker
 from ego_ops.perception.anchors import AnchoredDepth
 from ego_ops.perception.depth import RecordedDepth, TriangulatedDepth
 from ego_ops.perception.ego_path import with_path
-from ego_ops.perception.localise import AnnotatedBoxes, NearHands, near_movement
+from ego_ops.perception.localise import AnnotatedBoxes, NearHands
 from ego_ops.perception.retrack import Retracker
 from ego_ops.perception.scene import BACKGROUND, OBJECT, Scene
 from ego_ops.perception.segment import HELD, MovingGroup
@@ -54,7 +54,7 @@ class GeometricPipeline:
     boxes: AnnotatedBoxes = field(default_factory=AnnotatedBoxes)
     """Say where to look, and what the object is not."""
     hands: Localizer = field(default_factory=NearHands)
-    """Says where to look where there is no box; near whatever moves where it cannot either."""
+    """Says where to look where there is no box; everywhere where it cannot either."""
     segmenter: Segmenter = field(default_factory=MovingGroup)
     retracker: Retracker = field(default_factory=Retracker)
 
@@ -74,7 +74,7 @@ class GeometricPipeline:
         scene = _scene(frames, replace(recording, camera=camera))
         background = self.overview.track(scene.gray)
         scene, path = with_path(clip, scene, background)
-        where = self._where(clip, scene, scene.view(background, path))
+        where = self._where(clip, scene)
         tracks = Tracks.joined([background, self.closeup.track(scene.gray, where)])
         tracks = tracks.select(tracks.visible.sum(0) >= 6)
         depth = _depth_estimator(scene).depth(scene, path, tracks)
@@ -90,12 +90,12 @@ class GeometricPipeline:
         """
         return extraction.extract(perceived)
 
-    def _where(self, clip: Clip, scene: Scene, background: View) -> Mask | None:
+    def _where(self, clip: Clip, scene: Scene) -> Mask | None:
         for localizer in (self.boxes, self.hands):
             where = localizer.localise(clip, scene)
             if where is not None:
                 return where
-        return near_movement(background)
+        return None
 
     def _perceived(
         self,

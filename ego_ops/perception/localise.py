@@ -1,5 +1,4 @@
-"""Where the manipulated object may be, without a network: in annotated boxes, near recorded hands,
-or near whatever moves."""
+"""Where the manipulated object may be, without a network: annotated boxes, or near the hands."""
 
 from __future__ import annotations
 
@@ -11,8 +10,7 @@ from numpy.typing import NDArray
 
 from ego_ops.camera import Camera
 from ego_ops.clip import Box, Clip
-from ego_ops.geometry.triangulate import triangulate
-from ego_ops.geometry.view import Array, Mask, View, rms
+from ego_ops.geometry.view import Array, Mask
 from ego_ops.perception.scene import Scene
 
 COARSE = 4
@@ -83,31 +81,6 @@ class NearHands:
         for t, pose in enumerate(path.at(scene.clock)):
             _paint(mask[t], scene.camera, pose.inv().apply(places), self.radius)
         return mask > 0
-
-
-def near_movement(view: View, wander: float = 4.0, radius: float = 0.09) -> Mask | None:
-    """(T, H, W) near what moves in the world at any time of the clip, from sparse tracks.
-
-    A track that no still point of the world explains is painted in every frame in which it is
-    seen: what is carried lies still first, and is looked at there.
-
-    Args:
-        view: tracks over the whole picture.
-        wander: pixels (RMS) by which such a track misses every still point.
-        radius: share of the picture's width around it.
-
-    Returns:
-        None where hardly a track moves, so that nothing can be said.
-    """
-    who = np.flatnonzero(rms(triangulate(view).residual) > wander)
-    if len(who) < 4:
-        return None
-    where = np.zeros((view.steps, view.camera.height, view.camera.width), np.uint8)
-    size = round(radius * view.camera.width)
-    for t, n in zip(*np.nonzero(view.visible[:, who]), strict=True):
-        x, y = view.xy[t, who[n]]
-        cv2.circle(where[t], (round(x), round(y)), size, 1, -1)
-    return where > 0
 
 
 def _thinned(points: NDArray, cell: float = 0.05) -> NDArray:
