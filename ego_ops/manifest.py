@@ -119,21 +119,29 @@ def write(url: str, clips: Iterable[Clip], buckets: int | None = None) -> Writte
         buckets: how many to make at the first write; by default one per 2,000 clips, at least 16.
 
     Raises:
-        UserError: `buckets` differs from what is there, or a clip_id is not one.
+        UserError: `buckets` differs from what is there, a clip_id is not one, or another process
+            is writing to the manifest.
     """
     where = store(url)
-    with where.lock(".lock", f"{url}: another `index` is writing to it; wait until it has ended"):
-        return _write(where, clips, buckets)
+    _agreed(where, buckets)  # before the clips are read, which may take a minute
+    rows = _table(clips)
+    with where.lock(".lock", f"{url}: another `index` is writing to it; run this one after it"):
+        return _write(where, rows, buckets)
 
 
-def _write(where: Store, clips: Iterable[Clip], buckets: int | None) -> Written:
+def _agreed(where: Store, buckets: int | None) -> dict | None:
+    """The head of what is there, or None. Raises UserError where it has not so many buckets."""
     head = _head(where)
     if head and buckets and buckets != head["buckets"]:
         raise UserError(
             f"{where.url}: has {head['buckets']} buckets, not {buckets}, and keeps them: "
             "leave the number out, or index into another folder"
         )
-    rows = _table(clips)
+    return head
+
+
+def _write(where: Store, rows: pa.Table, buckets: int | None) -> Written:
+    head = _agreed(where, buckets)
     numbers, first = np.unique(_numbers(rows["clip_id"]), return_index=True)
     count = buckets or max(MIN_BUCKETS, round(len(numbers) / CLIPS_PER_BUCKET))
     if head:
