@@ -207,9 +207,8 @@ def _in_units(view: View, found: dict[int, RigidTransform]) -> View:
     if not known.any():
         raise Rejection("lost_background", "no track stands still along one camera path")
     depth = np.median(replace(view, path=path).local(points[known])[..., 2])
-    return replace(
-        view, path=RigidTransform.from_components(path.translation / depth, path.rotation)
-    )
+    path = RigidTransform.from_components(path.translation / depth, path.rotation)
+    return replace(view, path=path)
 
 
 def _adjusted(view: View, found: dict[int, RigidTransform], rounds: int = 3) -> RelativePath:
@@ -247,8 +246,6 @@ def _kept(view: View, posed: Mask, agree: Mask) -> Index:
     for t in range(view.steps):
         kept.update(order[agree[t, order]][:EACH].tolist())
     if len(kept) < 2 * LEAST:
-        raise Rejection(
-            "lost_background", f"{len(kept)} tracks stand still along one camera path, "
-            f"{2 * LEAST} are needed"
-        )  # fmt: skip
+        detail = f"{len(kept)} tracks stand still along one camera path, {2 * LEAST} are needed"
+        raise Rejection("lost_background", detail)
     return np.array(sorted(kept))
