@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import re
@@ -241,3 +242,20 @@ def test_a_submitted_job_ships_the_code_only(tmp_path):
         *("ego_ops", "workflows", "training", "sim_eval", "robot", "my_pipeline.py"),
     }
     assert package.stat().st_size < 2_000_000
+
+
+def test_commands_of_the_page_are_ours(monkeypatch):
+    page = (ROOT / "workflows/running-at-scale.md").read_text()
+    blocks = page.split("```")[1::2]
+    text = "\n".join(blocks).replace("\\\n", " ")
+    commands = re.findall(r"egoscaler (extract|status) ([^#\n]*)", text)
+    assert {name for name, _ in commands} == {"extract", "status"}
+    seen: list = []
+    for kind, (name, _) in list(cli.JOBS.items()):
+        monkeypatch.setitem(cli.JOBS, kind, (name, seen.append))
+    for name, arguments in commands:
+        assert cli.main([name, *shlex.split(arguments)]) == 0
+    assert [one.workers for one in seen if isinstance(one, ExtractConfig)] == [160]
+    for flag in set(re.findall(r"`(--[a-z-]+)", page)):
+        known = {f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(ExtractConfig)}
+        assert flag in known | {"--failures"}, flag
