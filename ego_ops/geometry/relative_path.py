@@ -216,11 +216,10 @@ def _adjusted(view: View, found: dict[int, RigidTransform], rounds: int = 3) -> 
     posed = np.isin(np.arange(view.steps), list(found))[:, None]
     points = _points_from(view, {t: view.path[t] for t in found}, 1.5 * FIRM)
     for turn in range(rounds):
-        last = turn == rounds - 1
         agree = posed & _agreeing(view, points, AGREE if turn else 2 * AGREE)
         kept = _kept(view, posed, agree)
         used = view.select(kept).where(agree[:, kept])
-        done = adjust(used, points[kept], 10 if last else 4)
+        done = adjust(used, points[kept], 10 if turn == rounds - 1 else 4)
         view = replace(view, path=done.path)
         posed = np.ones_like(posed)
         points = _points_from(view, dict(enumerate(done.path)))
