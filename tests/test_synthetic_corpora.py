@@ -135,9 +135,11 @@ def test_vrs_opens_with_its_calibration(written):
     line = (root / clip.annotation_path / "online_calibration.jsonl").read_text().split("\n")[0]
     rgb = json.loads(line)["CameraCalibrations"][-1]
     found = file.get_device_calibration().get_camera_calib("camera-rgb")
-    np.testing.assert_allclose(
-        found.get_projection_params(), rgb["Projection"]["Params"], rtol=1e-6
-    )
+    focal, *centre = found.get_projection_params()[:3]
+    expected = np.array(rgb["Projection"]["Params"])
+    assert focal == pytest.approx(SCALE["nymeria"] * expected[0], rel=1e-6)
+    np.testing.assert_allclose(centre, (expected[1:3] + 0.5) * SCALE["nymeria"] - 0.5, atol=1e-3)
+    np.testing.assert_allclose(found.get_projection_params()[3:], expected[3:], rtol=1e-6)
     image, about = file.get_image_data_by_index(stream, 40)
     side = round(SIZE * SCALE["nymeria"])
     assert image.to_numpy_array().shape == (side, side, 3)
@@ -163,7 +165,8 @@ def test_boxes_and_places_of_hdepic_are_those_of_the_truth(written):
         np.array([box.t for box in clip.boxes])
     )
     for box, pose, place in zip(clip.boxes, camera, (first, last), strict=True):
-        x, y = lens.stored(pose.inv().apply(place))
+        pixel = lens.stored(pose.inv().apply(place))
+        x, y = (pixel + 0.5) * SCALE["hdepic"] - 0.5
         assert box.x0 < x < box.x1
         assert box.y0 < y < box.y1
 

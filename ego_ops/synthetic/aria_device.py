@@ -53,8 +53,8 @@ class Glasses:
         return upright * T_UPRIGHT_SENSOR * self.T_device_camera.inv()
 
     def calibration(self) -> dict[str, Any]:
-        """The RGB camera's entry of a line of `online_calibration.jsonl`."""
-        lens = self.fisheye
+        """The RGB camera's entry of a line of `online_calibration.jsonl`: for the picture of
+        `SIZE`, which smaller ones are scaled from."""
         w, x, y, z = self.quaternion
         return {
             "Calibrated": True,
@@ -63,7 +63,7 @@ class Glasses:
             "Projection": {
                 "Name": "FisheyeRadTanThinPrism",
                 "Description": "see FisheyeRadTanThinPrism.h",
-                "Params": [lens.fu, lens.cu, lens.cv, *lens.k, *lens.p, *lens.s],
+                "Params": list(self.params),
             },
             "T_Device_Camera": {
                 "Translation": list(self.translation),
