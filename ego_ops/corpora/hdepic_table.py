@@ -40,7 +40,9 @@ def narrations(folder: Path) -> Iterator[dict[str, Any]]:
             for batch in file.iter_batches(columns=names):
                 yield from batch.to_pylist()
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path}: not a readable Parquet file ({error}); delete it") from error
+        raise UserError(
+            f"{path}: not a readable Parquet file ({str(error).splitlines()[0]}); delete it"
+        ) from error
 
 
 def _converted(folder: Path) -> Path:
