@@ -47,8 +47,8 @@ class Clip:
     """The manipulated thing, in the annotation's words; empty where it does not say."""
     boxes: tuple[Box, ...] = field(default=())
     interval: str = "annotated"
-    """Where `t_start` and `t_end` come from: `annotated` by the corpus, or `narrated`: built
-    around the instant of a narration."""
+    """Where `t_start` and `t_end` come from: `annotated` by the corpus, `narrated`: built around
+    the instant of a narration, or `whole`: the recording is the clip."""
     details: str = ""
     """What else the corpus's reader must know to find what was recorded, in a form of its own."""
 

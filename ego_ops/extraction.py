@@ -55,6 +55,8 @@ def extract(perceived: Perceived) -> Extraction:
     steps = np.clip(perceived.steps, view.times[0], view.times[-1])
     thing = PosePath(view.times, result.object).held(steps)
     camera = PosePath(view.times, result.camera).held(steps)
+    first = camera[0].inv()  # the frames may begin before the steps do
+    thing, camera = first * thing, first * camera
     nearest = np.abs(view.times[None] - steps[:, None]).argmin(1)
     return Extraction(
         fps=perceived.fps,

@@ -119,6 +119,7 @@ def _clip(root: Path, path: Path) -> Clip | Skipped:
         narration=narration,
         verb=_verb(attributes),
         object=_word(attributes.get("llm_objects"), 0),
+        interval="whole",
     )
 
 

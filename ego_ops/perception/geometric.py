@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -12,7 +13,7 @@ from scipy.spatial.transform import RigidTransform
 
 from ego_ops import corpora, extraction
 from ego_ops.clip import Clip
-from ego_ops.errors import Rejection
+from ego_ops.errors import AnnotationError, Rejection
 from ego_ops.extraction import Perceived
 from ego_ops.geometry.object_motion import first_frame, solve, world_points
 from ego_ops.geometry.triangulate import first_motion, triangulate
@@ -31,7 +32,7 @@ from ego_ops.perception.tracks import Tracks
 from ego_ops.pictures import pictures
 from ego_ops.pipeline import Extraction
 from ego_ops.recording import Recording
-from ego_ops.video import Frames
+from ego_ops.video import SLACK, Frames
 
 FEWEST_FRAMES = 12
 """Frames below which a clip is too short to see a thing lie, move and lie."""
@@ -47,6 +48,11 @@ class GeometricPipeline:
     """Pixels of the longer side that tracking works at."""
     decoder: Literal["pyav", "decord"] = "pyav"
     """`pyav` or `decord`."""
+    lead: float = 1.0
+    """Seconds looked at before an annotated interval, in which the thing still lies: an annotator
+    begins with the touch, but what a thing's place and shape can be told from comes before it."""
+    tail: float = 0.3
+    """Seconds looked at after an annotated interval."""
     overview: Tracker = field(default_factory=lambda: LucasKanade(every=20, most=200, spacing=15))
     """Tracks over the whole picture, for the background."""
     closeup: Tracker = field(default_factory=LucasKanade)
@@ -66,9 +72,26 @@ class GeometricPipeline:
             Rejection: there is nothing in it that can be followed.
         """
         cv2.setNumThreads(1)  # processes are parallel, one a core
-        recording = corpora.get(clip.corpus).recording(clip)
+        wide = self._wide(clip)
+        try:
+            return self._look(clip, wide)
+        except AnnotationError:
+            if wide is clip:
+                raise
+            return self._look(clip, clip)  # of what surrounds it, nothing was recorded
+
+    def _wide(self, clip: Clip) -> Clip:
+        """The clip with what surrounds it, as far as its interval is a tight one."""
+        if clip.interval != "annotated":
+            return clip
+        lead = math.floor(min(self.lead, clip.t_start) * self.fps) / self.fps  # keeps the steps
+        return replace(clip, t_start=clip.t_start - lead, t_end=clip.t_end + self.tail)
+
+    def _look(self, clip: Clip, wide: Clip) -> Perceived:
+        """Follow the object through `wide`, for a trajectory of `clip`."""
+        recording = corpora.get(clip.corpus).recording(wide)
         frames, camera = pictures(
-            clip, recording, (clip.t_start, clip.t_end),
+            wide, recording, (wide.t_start, wide.t_end),
             fps=self.fps, max_side=self.max_side, backend=self.decoder,
         )  # fmt: skip
         scene = _scene(frames, replace(recording, camera=camera))
@@ -80,7 +103,11 @@ class GeometricPipeline:
         depth = _depth_estimator(scene).depth(scene, path, tracks)
         boxed = self.boxes.exact(clip, scene)
         labels = self.segmenter.segment(scene, path, tracks, depth, boxed)
-        return self._perceived(frames, scene, path, tracks, depth, labels)
+        steps = (frames.times > clip.t_start - SLACK) & (frames.times < clip.t_end - SLACK)
+        if steps.sum() < 2:
+            raise Rejection("too_short", f"{steps.sum()} steps, two are needed")
+        asked = replace(frames, images=frames.images[steps], times=frames.times[steps])
+        return self._perceived(asked, scene, path, tracks, depth, labels)
 
     def solve(self, clip: Clip, perceived: Perceived) -> Extraction:
         """The object's trajectory from its tracks.
