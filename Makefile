@@ -24,7 +24,7 @@ demo: install
 	$(BIN)/egoscaler demo --out demo
 
 test: install lint
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadgroup
 
 lint: install
 	$(BIN)/ruff format --check .

@@ -18,6 +18,13 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Two processes run the tests: a file stays in one, and all that share the Ray cluster do."""
+    for item in items:
+        shares = "ray_cluster" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("ray" if shares else item.path.stem))
+
+
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
     """A local Ray of 4 logical CPUs, which `workflows.cluster.connect` finds and uses."""

@@ -36,6 +36,8 @@ class Node:
         self._command = [sys.executable, "-m", "ray.scripts.scripts", "start", *arguments]
         self._command += ["--block", "--disable-usage-stats", "--node-ip-address=127.0.0.1"]
         self._command += ["--object-store-memory=200000000"]
+        # By default every node's agent wants one and the same port, and jobs are started by agents.
+        self._command += [f"--dashboard-agent-listen-port={free_ports(1)[0]}"]
         self.log = log
         self.start()
 

@@ -66,6 +66,24 @@ def test_a_rendered_clip_comes_out_as_it_was_made(rendered: tuple[Path, Clip]) -
     assert found.image_size == SIZE
 
 
+def test_what_surrounds_a_tight_interval_is_looked_at_and_left_out(
+    rendered: tuple[Path, Clip],
+) -> None:
+    root, clip = rendered
+    with np.load(root / "truth" / f"{clip.video_uid}.npz") as truth:
+        start, end = float(truth["contact_time"]), float(truth["release_time"])
+    tight = replace(clip, t_start=start, t_end=end, interval="annotated")
+    found = run(tight)
+    shift, turn = errors(root, tight, found)
+    assert np.median(shift) < 0.01
+    assert np.median(turn) < 3
+    assert found.timestamps[0] == pytest.approx(start, abs=0.051)
+    assert found.timestamps[-1] < end
+    assert np.allclose(found.camera_position[0], 0)
+    with pytest.raises(Rejection):  # in the interval alone nothing lies still
+        run(replace(tight, interval="whole"))
+
+
 def test_the_same_clip_gives_the_same_bytes(rendered: tuple[Path, Clip]) -> None:
     _, clip = rendered
     a, b = run(clip), run(clip)

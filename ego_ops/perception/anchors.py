@@ -26,7 +26,7 @@ from ego_ops.perception.tracks import Tracks
 class Surface:
     """How landmarks near a pixel vote on its depth."""
 
-    nearest: int = 12
+    nearest: int = 24
     """Landmarks that are asked, those nearest in the picture."""
     radius: float = 0.03
     """How near they must be, as a share of the picture's width."""
