@@ -116,6 +116,7 @@ def _launched(config: dict, asked: dict[str, float], failed: str = "") -> list[s
     [
         ({}, "", "cpu_decode"),
         ({"cpus_per_worker": 8}, "", "cpu_decode"),
+        ({"solves_per_worker": 0.125}, "", "cpu_decode"),
         ({"gpus_per_worker": 0.5, "solves_per_worker": 7}, "", "gpu_spot"),
         ({"gpus_per_worker": 1, "cpus_per_worker": 2, "solves_per_worker": 14}, "", "gpu_spot"),
         ({"gpus_per_worker": 0.5, "solves_per_worker": 7}, "gpu_spot", "gpu_ondemand"),
@@ -129,14 +130,15 @@ def test_the_actors_of_extract_start_the_right_pool(config, asked, failed, expec
     assert launched == [expected]
 
 
-@pytest.mark.parametrize("solves", [1, 2, 7])
+@pytest.mark.parametrize("solves", [0.125, 0.5, 1, 2, 7])
 @pytest.mark.parametrize("own", [0.25, 0.5, 1, 2, 3.5])
 def test_actors_leave_room_for_solves_on_a_node_of_any_size(own, solves):
     """Else a cluster that lost nodes waits for ever: see `cluster.cpus`."""
     asked = cluster.cpus(ExtractConfig(cpus_per_worker=own, solves_per_worker=solves))
     for cpus in range(1, 193):
         actors = int(cpus / asked)
-        assert cpus - actors * asked >= max(1, actors) * cluster.SOLVE_CPUS - 1e-9
+        needed = max(1, actors) if solves >= 1 else 1
+        assert cpus - actors * asked >= needed * cluster.SOLVE_CPUS - 1e-9
 
 
 def test_rayjob_continues_and_goes_away(job):
@@ -255,7 +257,7 @@ def test_commands_of_the_page_are_ours(monkeypatch):
         monkeypatch.setitem(cli.JOBS, kind, (name, seen.append))
     for name, arguments in commands:
         assert cli.main([name, *shlex.split(arguments)]) == 0
-    assert [one.workers for one in seen if isinstance(one, ExtractConfig)] == [160]
+    assert [one.workers for one in seen if isinstance(one, ExtractConfig)] == [280]
     for flag in set(re.findall(r"`(--[a-z-]+)", page)):
         known = {f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(ExtractConfig)}
         assert flag in known | {"--failures"}, flag

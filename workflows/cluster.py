@@ -23,6 +23,10 @@ _ANSWER_S = 10.0
 SOLVE_CPUS = 0.001
 """What a solve asks Ray for; its CPU is set aside by the actor that perceives for it: `cpus`."""
 
+_SPARE = 0.0017
+"""What an actor of less than one solve leaves free: for one, and so odd a number that actors never
+add up to a whole number of CPUs, which would leave no room on a node of so many."""
+
 
 @contextmanager
 def connect(config: ExtractConfig) -> Iterator[int]:
@@ -75,7 +79,8 @@ def cpus(config: ExtractConfig) -> float:
     CPUs of a smaller cluster, and then wait for ever for solves that have none. So there is no
     node that actors fill, and wherever an actor runs a solve can.
     """
-    return config.cpus_per_worker + config.solves_per_worker * (1 - SOLVE_CPUS)
+    solves = config.solves_per_worker
+    return config.cpus_per_worker + solves - (SOLVE_CPUS * solves if solves >= 1 else _SPARE)
 
 
 def hush() -> None:
@@ -169,7 +174,7 @@ def _workers(config: ExtractConfig, nodes: Sequence[Mapping[str, float]]) -> int
     advice = "give --workers to wait for nodes" if _address(config) else "change --workers"
     raise UserError(
         f"no room for {max(wanted, 1)} workers of {config.cpus_per_worker:g} CPUs and "
-        f"{config.gpus_per_worker:g} GPUs, each with {config.solves_per_worker} CPUs to solve: "
+        f"{config.gpus_per_worker:g} GPUs, each with {config.solves_per_worker:g} CPUs to solve: "
         f"Ray has {cpus:g} CPUs and {gpus:g} GPUs; {advice}"
     )
 

@@ -52,9 +52,10 @@ class ExtractConfig:
     now). On a cluster that grows on demand, the number that it shall grow to."""
     cpus_per_worker: float = 1.0
     """CPUs of each perception actor."""
-    solves_per_worker: int = 1
+    solves_per_worker: float = 1.0
     """Solves at a time for each perception actor, a CPU each: more where a GPU perceives faster
-    than one CPU can solve. A worker takes cpus_per_worker + solves_per_worker CPUs in all."""
+    than one CPU can solve, a fraction where perceiving takes far longer. A worker takes
+    cpus_per_worker + solves_per_worker CPUs in all."""
     gpus_per_worker: float = 0.0
     """GPUs that Ray sets aside for each perception actor; 0.5 puts two on one GPU."""
     clips_per_shard: int = 500
@@ -133,7 +134,7 @@ def _plan(units: list[work.Unit], job: Job, workers: int, config: ExtractConfig)
         .map_batches(
             solve_and_commit,
             fn_args=(job,),
-            compute=ray.data.TaskPoolStrategy(size=workers * config.solves_per_worker),
+            compute=ray.data.TaskPoolStrategy(size=math.ceil(workers * config.solves_per_worker)),
             num_cpus=cluster.SOLVE_CPUS,
             batch_size=1,
             batch_format="pyarrow",
