@@ -129,8 +129,10 @@ class Cluster:
 
 
 def environment() -> dict[str, str]:
-    """The environment of every process that has to do with a `Cluster`."""
-    return {**{k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}, **QUIET}
+    """The environment of every process that has to do with a `Cluster`: nodes have the command."""
+    path = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)])
+    kept = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+    return {**kept, **QUIET, "PATH": path}
 
 
 def free_ports(count: int) -> list[int]:

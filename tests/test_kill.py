@@ -198,7 +198,7 @@ def _touched(folder: Path) -> dict[Path, int]:
 
 
 def test_sigterm_and_ctrl_c_stop_with_one_line(tmp_path):
-    manifest = write_manifest(tmp_path, 60)
+    manifest = write_manifest(tmp_path, 400)
     slow = config(tmp_path, manifest, seconds=0.1)
     for number in (signal.SIGTERM, signal.SIGINT):
         driver = Driver(slow)
