@@ -47,7 +47,12 @@ class Driver:
     def __init__(self, config: ExtractConfig):
         command = [sys.executable, "-c", DRIVER, json.dumps(dataclasses.asdict(config))]
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            # Shells start background jobs with Ctrl-C ignored, and children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
         self.out = Path(config.out)
         self.commits = self._commits()
