@@ -70,7 +70,8 @@ def calibrate(video: str, board: tuple[int, int], model: str = "opencv") -> Cali
     try:
         matrix, distortion, errors = _solve(shape, corners, size, model)
         kept = [c for c, e in zip(corners, errors, strict=True) if e < BLURRED * np.median(errors)]
-        matrix, distortion, errors = _solve(shape, kept, size, model)
+        if len(kept) < len(corners):
+            matrix, distortion, errors = _solve(shape, kept, size, model)
     except cv2.error as error:
         raise UserError(
             f"{video}: the views do not fix a camera ({error.err or error}): tilt the board more"
@@ -96,8 +97,11 @@ def _views(video: str, board: tuple[int, int]) -> tuple[list[Array], tuple[int, 
             due = pts + EVERY_S
             gray = cv2.cvtColor(scaler(frame), cv2.COLOR_RGB2GRAY)
             seen, corners = cv2.findChessboardCornersSB(gray, board)
-            if seen and (not found or _moved(corners, found) > MOVED * gray.shape[1]):
-                found.append(corners.astype(np.float32).reshape(-1, 1, 2))
+            if not seen:
+                continue
+            corners = corners.astype(np.float32).reshape(-1, 1, 2)
+            if not found or _moved(corners, found) > MOVED * gray.shape[1]:
+                found.append(corners)
             if len(found) == MOST:
                 break
     return found, scaler.source_size
@@ -105,9 +109,7 @@ def _views(video: str, board: tuple[int, int]) -> tuple[list[Array], tuple[int, 
 
 def _moved(corners: Array, found: list[Array]) -> float:
     """Pixels by which a view differs, on average over corners, from the nearest one before."""
-    return min(
-        float(np.linalg.norm(corners.reshape(-1, 1, 2) - other, axis=-1).mean()) for other in found
-    )
+    return min(float(np.linalg.norm(corners - other, axis=-1).mean()) for other in found)
 
 
 def _solve(

@@ -124,9 +124,9 @@ def _check_columns(table: Path, columns: Any) -> None:
 
 
 def _clip(root: Path, row: dict[str, Any], where: str) -> Clip:
-    texts = {name: str(row.get(name) or "").strip() for name in (*REQUIRED, *OPTIONAL)}
-    texts |= {name: str(row.get(name) if row.get(name) is not None else "") for name in REQUIRED}
-    video = os.path.normpath(texts["path"].strip())
+    values = {name: row.get(name) for name in (*REQUIRED, *OPTIONAL)}
+    texts = {n: "" if value is None else str(value).strip() for n, value in values.items()}
+    video = os.path.normpath(texts["path"])
     start, end = _seconds(texts["start"], "start"), _seconds(texts["end"], "end")
     text = " ".join(texts["text"].split())
     if not text:
@@ -178,7 +178,7 @@ def _check_files(root: Path, video: str, texts: dict[str, str]) -> None:
 def _seconds(text: str, column: str) -> float:
     """`12.5`, `1:02.5` or `1:00:02.5`."""
     try:
-        parts = [float(part) for part in text.strip().split(":")]
+        parts = [float(part) for part in text.split(":")]
     except ValueError:
         parts = []
     if not 1 <= len(parts) <= 3 or not all(map(math.isfinite, parts)):
