@@ -29,6 +29,7 @@ import pyarrow.parquet as pq
 
 from ego_ops.bucket import View, view
 from ego_ops.errors import UserError
+from ego_ops.rows import SCHEMA
 from ego_ops.storage import Store, store
 from ego_ops.storage_errors import failures, unreadable
 
@@ -107,7 +108,9 @@ def read_part(
     """The rows of `ids` from one part, in the part's order.
 
     Args:
-        columns: those to read, all by default. What is left out (`frames` above all) is not read.
+        columns: those to read, all of `ego_ops.rows.SCHEMA` by default. What is left out (`frames`
+            above all) is not read. A column that the schema had not yet when the part was written
+            is null.
         verify: check the file's digest first, which reads it whole.
 
     Raises:
@@ -117,8 +120,7 @@ def read_part(
         if verify and not _sound(part, where.read(part)):
             raise pa.ArrowInvalid("its digest is not that of its name")
         with where.open(part) as source:
-            wanted = None if columns is None else list(dict.fromkeys(["clip_id", *columns]))
-            rows = pq.read_table(source, columns=wanted)
+            rows = _columns(pq.ParquetFile(source, pre_buffer=True), columns)
     except (pa.ArrowInvalid, FileNotFoundError) as error:
         raise UserError(
             f"{where.url}/{part}: damaged ({error}); delete it and run `extract` again"
@@ -145,6 +147,17 @@ def damaged(url: str) -> list[str]:
     """Paths of the committed parts whose content is not what was committed. Reads all of them."""
     where = store(url)
     return [part for part, _ in parts(url, None) if not _sound(part, where.read(part))]
+
+
+def _columns(file: pq.ParquetFile, columns: Sequence[str] | None) -> pa.Table:
+    """The clip ids and `columns` of a part, null where it is older than a column."""
+    wanted = list(dict.fromkeys(["clip_id", *(SCHEMA.names if columns is None else columns)]))
+    rows = file.read(wanted, use_threads=False)  # without those that it lacks
+    for name in wanted:
+        if name not in rows.column_names:
+            kind = SCHEMA.field(name).type
+            rows = rows.append_column(name, pa.nulls(len(rows), kind))
+    return rows.select(wanted)
 
 
 def _sound(part: str, data: bytes) -> bool:
