@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -18,7 +17,7 @@ from ego_ops.errors import UserError
 from ego_ops.job import read_run
 from ego_ops.manifest import Manifest
 from ego_ops.quality import SCORES
-from ego_ops.report import figures, measure, strip
+from ego_ops.report import figures, measure, strip, units
 from ego_ops.report import survey as surveys
 from ego_ops.report.record import extraction
 from ego_ops.report.survey import Seen, Survey
@@ -53,15 +52,6 @@ _SCORE_COLUMNS = {
     "inlier_share": "inliers",
     "observed_share": "observed",
     "object_points": "points",
-}
-_UNITS = {
-    "_m_s3": ("m/s³", 1.0),
-    "_m_s": ("m/s", 1.0),
-    "_m": ("m", 1.0),
-    "_rad": ("°", math.degrees(1)),
-    "_px": ("px", 1.0),
-    "_s": ("s", 1.0),
-    "_share": ("%", 100.0),
 }
 
 
@@ -180,47 +170,24 @@ def _pace(found: Survey) -> list[Figure]:
     if found.rate is not None:
         meaning = "clips by the time from the first one's start to the last commit, all workers"
         unit, rate = ("second", found.rate) if found.rate >= 1 else ("minute", 60 * found.rate)
-        pace.append(Figure(f"clips per {unit}", meaning, _digits(rate)))
+        pace.append(Figure(f"clips per {unit}", meaning, units.digits(rate)))
     return pace
 
 
 def _overall(found: Survey, names: Mapping[str, str]) -> list[Figure]:
     """Medians over all clips, not only over those shown."""
     return [
-        Figure(text, _meaning(name), _pretty(name, found.median(name)))
+        Figure(text, _meaning(name), units.pretty(name, found.median(name)))
         for name, text in names.items()
     ]
 
 
 def _figure(name: str, value: float | None) -> Figure:
-    suffix = next((s for s in _UNITS if name.endswith(s) and s != "_share"), "")
-    text = name.removesuffix(suffix).replace("_", " ")
-    return Figure(text, f"{name}: {_meaning(name)}", _pretty(name, value))
+    return Figure(units.title(name), f"{name}: {_meaning(name)}", units.pretty(name, value))
 
 
 def _meaning(name: str) -> str:
     return SCORES.get(name) or measure.FIGURES[name]
-
-
-def _pretty(name: str, value: float | None) -> str:
-    """A number with a unit for people: millimetres below 10 cm, degrees, per cent."""
-    if value is None:
-        return "-"
-    for suffix, (unit, factor) in _UNITS.items():
-        if name.endswith(suffix):
-            if suffix == "_m" and abs(value) < 0.1:
-                unit, factor = "mm", 1000.0
-            space = "" if unit == "°" else "\u202f"
-            return f"{_digits(value * factor)}{space}{unit}"
-    return f"{value:.0f}" if value == round(value) else _digits(value)
-
-
-def _digits(value: float) -> str:
-    """Three digits, without an exponent."""
-    if value == 0 or not math.isfinite(value):
-        return f"{value:g}"
-    decimals = 2 - math.floor(math.log10(abs(value)))
-    return f"{value:.{min(max(decimals, 0), 3)}f}"
 
 
 def _manifest(head: Mapping[str, Any] | None) -> Manifest | None:
