@@ -142,7 +142,7 @@ def _system(
     blocks[:, 0] = np.einsum("tnij,tnik->tjk", weighted, by_pose, optimize=True)
     right = np.einsum("tnij,tni->tj", weighted, error, optimize=True)
     _add_stillness(blocks, right, motion, middle, still, prior)
-    _add_smoothness(blocks, right, motion, centre, view.times, prior)
+    add_smoothness(blocks, right, motion, centre, view.times, prior)
     full, right = _dense(blocks), right.ravel()
     count = len(points)
     if place_sd is None:
@@ -204,15 +204,24 @@ def _add_stillness(
     blocks[:, 0] += 1e-3 * np.eye(6)
 
 
-def _add_smoothness(
+def add_smoothness(
     blocks: Array,
     right: Array,
     motion: RigidTransform,
     centre: Array,
     times: Array,
     prior: MotionPrior,
-) -> None:
-    """Penalise velocity and acceleration of the middle and of the orientation."""
+) -> float:
+    """Penalise velocity and acceleration of the middle and of the orientation.
+
+    Args:
+        blocks, right: (T, 3, 6, 6) and (T, 6) to add to: [t, o] couples frame t + o with frame t.
+        motion: T displacements.
+        centre: (T, 3) where they take the middle to.
+
+    Returns:
+        What the motion costs.
+    """
     gap = np.diff(times)[:, None]
     turn = (motion.rotation[1:] * motion.rotation[:-1].inv()).as_rotvec()
     velocity = np.concatenate((turn, np.diff(centre, axis=0)), -1) / gap
@@ -226,6 +235,10 @@ def _add_smoothness(
     rows = np.concatenate((before, -before - after, after), -1) / middle
     weight = np.repeat([prior.turn_acceleration**-2.0, prior.acceleration**-2.0], 3)
     _add_rows(blocks, right, rows, change, np.broadcast_to(weight, change.shape))
+    speed = (velocity[:, _SHIFT] ** 2).sum(-1) / prior.rest_speed**2
+    turning = (velocity[:, _TURN] ** 2).sum(-1) / prior.rest_turn**2
+    rest = np.log1p(speed).sum() + np.log1p(turning).sum()
+    return float(rest + (weight * change**2).sum()) / 2
 
 
 def _add_rows(blocks: Array, right: Array, rows: Array, error: Array, weight: Array) -> None:

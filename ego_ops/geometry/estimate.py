@@ -1,0 +1,203 @@
+"""From tracks and their depth to the object's trajectory: the geometry of one clip, whole.
+
+1. Ego-motion: each frame posed against background points placed by depth, or the recorded path.
+2. The object likewise, in the camera frame.
+3. One least squares over all frames, points and depth scales (`joint`).
+4. What it is worth: inliers, covariance, ambiguities (`confidence`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.spatial.transform import RigidTransform
+
+from ego_ops.camera import PosePath
+from ego_ops.errors import Rejection
+from ego_ops.geometry import confidence
+from ego_ops.geometry.joint import Problem, State, adjust, follow, settle
+from ego_ops.geometry.joint_prior import Priors
+from ego_ops.geometry.normal import Seen
+from ego_ops.geometry.observed import Estimate, Observed, TrackedPoints
+from ego_ops.geometry.registration import LEAST, place, register
+from ego_ops.geometry.triangulate import triangulate
+from ego_ops.geometry.view import Array, Index, Mask, View, rms
+
+MOST_FRAMES = 60
+"""Frames up to which all take part in one adjustment; of more, as many keyframes do."""
+MOST_OBJECT, MOST_BACKGROUND = 160, 120
+"""Tracks that take part in it, those seen longest; all are placed afterwards."""
+LONGEST_GAP = 1.0
+"""Seconds for which the camera's pose may be bridged over."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """The tracks that take part in the adjustment."""
+
+    object: Index
+    background: Index
+
+
+def estimate(observed: Observed) -> Estimate:
+    """The object's trajectory.
+
+    Raises:
+        Rejection: there is too little to tell it from (`too_few_tracks`, `lost_background`).
+        ValueError: the arrays do not fit together, or what must be finite is not.
+    """
+    path, factor = None, 1.0
+    if observed.path is not None:
+        path = observed.path[0].inv() * observed.path
+        factor = _scale_by(path, observed)
+        observed = _rescaled(observed, factor)
+    problem, begun = _begun(observed, path)
+    part = Part(
+        _chosen(begun.points, observed.object.visible, MOST_OBJECT),
+        _chosen(begun.background, observed.background.visible, MOST_BACKGROUND),
+    )
+    few = _only(problem, part)
+    found = _adjusted(few, _of(begun, part))
+    points, background = _all_placed(problem, begun, found, part)
+    return confidence.assessed(observed, factor, few, found, points, background)
+
+
+def _begun(observed: Observed, path: RigidTransform | None) -> tuple[Problem, State]:
+    """The problem, and a state near enough to its solution to begin with."""
+    camera, times = observed.camera, observed.times
+    camera_path, background = _ego_motion(observed, path)
+    moving = register(camera, observed.object, times)
+    if moving is None:
+        raise Rejection(
+            "too_few_tracks", f"no frame shows {LEAST} tracked points of the object with depth"
+        )
+    start = camera_path[moving.first]
+    state = State(
+        camera_path,
+        camera_path * moving.poses * start.inv(),
+        _applied(start, moving.points),
+        background,
+        np.zeros(len(times)),
+    )
+    seen = [Seen.of(one.xy, one.visible, one.depth) for one in (observed.object, observed.background)]
+    return Problem(camera, times, *seen, moving.first, path, Priors()), state
+
+
+def _ego_motion(observed: Observed, path: RigidTransform | None) -> tuple[RigidTransform, Array]:
+    """T poses T_first_camera, and the background's points (M, 3) in the first camera frame."""
+    camera, times, tracks = observed.camera, observed.times, observed.background
+    if path is not None:
+        return path, place(camera, tracks, path.inv())
+    ego = register(camera, tracks, times)
+    if ego is None:
+        raise Rejection("lost_background", f"no frame shows {LEAST} background tracks with depth")
+    known = np.concatenate((times[:1], times[ego.known], times[-1:]))
+    gap = float(np.diff(known).max())
+    if gap > LONGEST_GAP:
+        raise Rejection(
+            "lost_background", f"for {gap:.1f} s no {LEAST} background points agree on a camera pose"
+        )
+    world = ego.poses.inv()
+    first = world[0].inv()
+    return first * world, _applied(first, ego.points)
+
+
+def _adjusted(problem: Problem, state: State) -> State:
+    """All frames together or, of many, keyframes together and then each frame between them."""
+    count = len(problem.times)
+    if count <= MOST_FRAMES:
+        return adjust(problem, state)
+    keys = np.linspace(0, count - 1, MOST_FRAMES - 1).astype(int)
+    keys = np.unique(np.append(keys, problem.reference))
+    firm = adjust(problem.frames(keys), state.frames(keys))
+    guess = replace(
+        _carried_over(problem.times, keys, state, firm),
+        points=firm.points,
+        background=firm.background,
+    )
+    return settle(problem, follow(problem, guess))
+
+
+def _carried_over(times: Array, keys: Index, before: State, after: State) -> State:
+    """All frames' poses, corrected as those of the keyframes around them were."""
+
+    def between(poses: RigidTransform) -> RigidTransform:
+        return PosePath(times[keys], poses).held(times)
+
+    camera = before.camera * between(before.camera[keys].inv() * after.camera)
+    local, firm = (state.camera.inv() * state.motion for state in (before, after))
+    local = between(firm * local[keys].inv()) * local
+    scale = np.interp(times, times[keys], after.log_scale)
+    return replace(before, camera=camera, motion=camera * local, log_scale=scale)
+
+
+def _all_placed(
+    problem: Problem, begun: State, found: State, part: Part
+) -> tuple[Array, Array]:
+    """Points (N, 3) and (M, 3) of all tracks that have a place; NaN for the others."""
+    points, background = begun.points.copy(), begun.background.copy()
+    points[part.object], background[part.background] = found.points, found.background
+    every = Part(
+        np.flatnonzero(np.isfinite(points[:, 0])), np.flatnonzero(np.isfinite(background[:, 0]))
+    )
+    whole = replace(found, points=points[every.object], background=background[every.background])
+    settled = settle(_only(problem, every), whole)
+    points[every.object], background[every.background] = settled.points, settled.background
+    points[part.object], background[part.background] = found.points, found.background
+    return points, background
+
+
+def _only(problem: Problem, part: Part) -> Problem:
+    return replace(
+        problem,
+        object=problem.object.tracks(part.object),
+        background=problem.background.tracks(part.background),
+    )
+
+
+def _of(state: State, part: Part) -> State:
+    return replace(
+        state, points=state.points[part.object], background=state.background[part.background]
+    )
+
+
+def _chosen(points: Array, visible: Mask, most: int) -> Index:
+    """Tracks with a place, those seen in most frames; and for each frame, as far as there are as
+    many, a tenth of them that it sees."""
+    count = np.where(np.isfinite(points[:, 0]), visible.sum(0), 0)
+    order = np.argsort(-count, kind="stable")
+    order = order[count[order] >= 2]
+    taken = np.zeros(len(count), bool)
+    taken[order[:most]] = True
+    each = most // 8
+    for t in np.flatnonzero((visible & taken).sum(1) < each):
+        more = order[visible[t, order] & ~taken[order]]
+        taken[more[: each - int((visible[t] & taken).sum())]] = True
+    return np.flatnonzero(taken)
+
+
+def _scale_by(path: RigidTransform, observed: Observed) -> float:
+    """The factor from measured depth to the lengths of a recorded path; 1 where it can't be told."""
+    tracks = observed.background
+    fit = triangulate(View(observed.camera, path, observed.times, tracks.xy, tracks.visible))
+    view = View(observed.camera, path, observed.times, tracks.xy, tracks.visible)
+    depth = view.local(np.nan_to_num(fit.points))[..., 2]
+    sure = (rms(fit.residual) < 3.0) & (fit.spread < 0.05 * np.abs(depth).mean(0))
+    ratio = np.where(tracks.visible & sure, depth / tracks.depth, np.nan)
+    ratio = ratio[np.isfinite(ratio) & (ratio > 0)]
+    return float(np.median(ratio)) if len(ratio) >= LEAST else 1.0
+
+
+def _rescaled(observed: Observed, factor: float) -> Observed:
+    def scaled(tracks: TrackedPoints) -> TrackedPoints:
+        return replace(tracks, depth=tracks.depth * factor)
+
+    return replace(
+        observed, object=scaled(observed.object), background=scaled(observed.background)
+    )
+
+
+def _applied(pose: RigidTransform, points: Array) -> Array:
+    """Points (N, 3) taken along, NaN and all."""
+    return points @ pose.rotation.as_matrix().T + pose.translation

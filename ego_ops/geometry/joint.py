@@ -1,0 +1,297 @@
+"""One least squares over a clip: camera, object, the points of both, and a depth scale a frame.
+
+The unknowns of a frame are two small motions in the camera frame, of the background and of the
+object, and the logarithm of the factor from measured depth to lengths. Seen this way the tracks
+of the background and those of the object have no unknown but that factor in common, so that each
+eliminates its own points; what ties them together is how things move in the world.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.linalg import cho_factor, cho_solve, solveh_banded
+from scipy.spatial.transform import RigidTransform, Rotation
+
+from ego_ops.camera import Camera
+from ego_ops.geometry.joint_prior import Priors, add_priors
+from ego_ops.geometry.normal import Normal, Seen, normal
+from ego_ops.geometry.residuals import NOISE, Noise
+from ego_ops.geometry.view import Array, Index, Mask
+
+SIZE = 13
+"""Unknowns of a frame: background (6), object (6), depth scale (1)."""
+_BACKGROUND = np.array([0, 1, 2, 3, 4, 5, 12])
+_OBJECT = np.array([6, 7, 8, 9, 10, 11, 12])
+
+
+@dataclass(frozen=True)
+class State:
+    """What is solved for: T frames, N points of the object, M of the background."""
+
+    camera: RigidTransform
+    """T poses T_first_camera."""
+    motion: RigidTransform
+    """T displacements: where a point of the object at the reference frame is at frame t, in the
+    first camera frame."""
+    points: Array
+    """(N, 3) of the object at the reference frame, in the first camera frame."""
+    background: Array
+    """(M, 3) in the first camera frame."""
+    log_scale: Array
+    """(T,) logarithm of the factor from measured depth to lengths."""
+
+    def frames(self, which: Index) -> State:
+        """The state at some of the frames (n,)."""
+        return replace(
+            self,
+            camera=self.camera[which],
+            motion=self.motion[which],
+            log_scale=self.log_scale[which],
+        )
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is known: tracks, priors, and which frames hold the gauge."""
+
+    camera: Camera
+    times: Array
+    object: Seen
+    background: Seen
+    reference: int
+    """The frame in which the object's displacement is the identity."""
+    path: RigidTransform | None
+    """T recorded poses T_first_camera."""
+    priors: Priors
+    noise: Noise = NOISE
+
+    def frames(self, which: Index) -> Problem:
+        """The same problem in some of the frames (n,), the reference among them."""
+        return replace(
+            self,
+            times=self.times[which],
+            object=self.object.frames(which),
+            background=self.background.frames(which),
+            reference=int(np.flatnonzero(which == self.reference)[0]),
+            path=None if self.path is None else self.path[which],
+        )
+
+
+@dataclass(frozen=True)
+class _System:
+    """The equations at one state, and what they come to."""
+
+    band: Array
+    """(T, 3, 13, 13): [t, o] couples frame t + o with frame t; points not eliminated."""
+    right: Array
+    """(T, 13)."""
+    background: Normal
+    object: Normal
+    cost: float
+
+
+def adjust(problem: Problem, state: State, iterations: int = 12, tolerance: float = 2e-4) -> State:
+    """Bundle adjustment (Levenberg-Marquardt, Cauchy's loss) of everything.
+
+    The time grows with the third power of the number of frames: see `follow` for many.
+    """
+    given, damping = state, 1e-4
+    width = 2 * problem.noise.width
+    system = _system(problem, state, given, width)
+    for turn in range(iterations):
+        steps = _dense_steps(problem, system, damping)
+        moved = _moved(state, system, steps)
+        if turn == 1:
+            width = problem.noise.width
+        after = _system(problem, moved, given, width)
+        if turn > 1 and after.cost > system.cost * 1.02:
+            damping *= 30
+            if damping > 1e3:
+                break
+            continue
+        damping = max(damping / 10, 1e-7)
+        state, system = moved, after
+        if turn > 2 and np.abs(steps).max() < tolerance:
+            break
+    return state
+
+
+def follow(problem: Problem, state: State, iterations: int = 4) -> State:
+    """The poses of all frames with the points where they are, in time linear in the frames."""
+    for turn in range(iterations):
+        width = problem.noise.width * (4.0 if turn == 0 else 1.0)
+        system = _system(problem, state, state, width)
+        steps = _banded_steps(problem, system)
+        state = replace(_moved(state, system, steps), points=state.points, background=state.background)
+    return state
+
+
+def settle(problem: Problem, state: State, iterations: int = 3) -> State:
+    """The points where the poses want them, each for itself."""
+    given = state
+    for _ in range(iterations):
+        system = _system(problem, state, given, problem.noise.width)
+        still = np.zeros((len(problem.times), 7))
+        state = replace(
+            state,
+            points=state.points + _short(system.object.moves(still)),
+            background=state.background + _short(system.background.moves(still)),
+        )
+    return state
+
+
+def covariances(problem: Problem, state: State, dense: bool) -> Array:
+    """(T, 6, 6) covariance of the object's motion in the world, for the noise that is assumed: a
+    rotation vector about the object's middle, then that middle's shift.
+
+    Args:
+        dense: with the points as unknowns too, in time cubic in the frames; else as if the points
+            were known, in linear time.
+    """
+    system = _system(problem, state, state, problem.noise.width)
+    if dense:
+        full, _ = _reduced(problem, system)
+        size = len(problem.times)
+        inverse = np.linalg.inv(full).reshape(size, SIZE, size, SIZE)
+        blocks = inverse[np.arange(size), :, np.arange(size), :]
+    else:
+        blocks = _band_inverse(_held(problem, system.band))
+    to_world = problem.priors.to_world(state.camera, state.motion, _middle(state.points))
+    both = np.concatenate((-to_world, to_world), -1)
+    return both @ blocks[:, :12, :12] @ both.swapaxes(1, 2)
+
+
+def poses_in_camera(state: State) -> tuple[RigidTransform, RigidTransform]:
+    """T poses T_camera_first, and T_camera_object with the object's frame that of the points."""
+    to_camera = state.camera.inv()
+    return to_camera, to_camera * state.motion
+
+
+def _middle(points: Array) -> Array:
+    return np.median(points, axis=0)
+
+
+def _system(problem: Problem, state: State, given: State, width: float) -> _System:
+    world, thing = (
+        (pose.rotation.as_matrix(), pose.translation) for pose in poses_in_camera(state)
+    )
+    shared = (state.log_scale, problem.noise, width)
+    background = normal(
+        problem.camera, problem.background, world, state.background, *shared, given.background
+    )
+    moving = normal(problem.camera, problem.object, thing, state.points, *shared, given.points)
+    steps = len(problem.times)
+    band, right = np.zeros((steps, 3, SIZE, SIZE)), np.zeros((steps, SIZE))
+    for part, where in ((background, _BACKGROUND), (moving, _OBJECT)):
+        band[:, 0, where[:, None], where] += part.blocks
+        right[:, where] += part.right
+    cost = add_priors(
+        problem.priors, band, right, problem.times, state.camera, state.motion,
+        _middle(state.points), state.log_scale, problem.path,
+    )  # fmt: skip
+    return _System(band, right, background, moving, background.cost + moving.cost + cost)
+
+
+def _held(problem: Problem, band: Array) -> Array:
+    """The band with the gauge held: the object in the reference frame, the first camera where no
+    path is recorded."""
+    band = band.copy()
+    band[problem.reference, 0, 6:12, 6:12] += 1e8 * np.eye(6)
+    if problem.path is None:
+        band[0, 0, :6, :6] += 1e8 * np.eye(6)
+    else:
+        band[0, 0, :6, :6] += 1e2 * np.eye(6)
+    return band
+
+
+def _reduced(problem: Problem, system: _System) -> tuple[Array, Array]:
+    """(13 T, 13 T) and (13 T,) equations of the frames, the points taken out."""
+    full, right = _dense(_held(problem, system.band)), system.right.ravel().copy()
+    steps = len(problem.times)
+    for part, where in ((system.background, _BACKGROUND), (system.object, _OBJECT)):
+        index = (np.arange(steps)[:, None] * SIZE + where).ravel()
+        taken, pulled = part.eliminated()
+        full[np.ix_(index, index)] -= taken
+        right[index] -= pulled
+    return full, right
+
+
+def _dense_steps(problem: Problem, system: _System, damping: float) -> Array:
+    full, right = _reduced(problem, system)
+    full.flat[:: len(full) + 1] *= 1 + damping
+    return cho_solve(cho_factor(full), right).reshape(-1, SIZE)
+
+
+def _banded_steps(problem: Problem, system: _System) -> Array:
+    steps = len(problem.times)
+    band = _held(problem, system.band)
+    lower = np.zeros((3 * SIZE, steps * SIZE))
+    for offset in range(3):
+        for i in range(SIZE):
+            for j in range(SIZE):
+                row = offset * SIZE + i - j
+                if row >= 0:
+                    lower[row, j : (steps - offset) * SIZE : SIZE] = band[: steps - offset, offset, i, j]
+    return solveh_banded(lower, system.right.ravel(), lower=True).reshape(-1, SIZE)
+
+
+def _moved(state: State, system: _System, steps: Array) -> State:
+    world, thing = poses_in_camera(state)
+    world, thing = _stepped(world, steps[:, :6]), _stepped(thing, steps[:, 6:12])
+    camera = world.inv()
+    return State(
+        camera,
+        camera * thing,
+        state.points + _short(system.object.moves(steps[:, _OBJECT])),
+        state.background + _short(system.background.moves(steps[:, _BACKGROUND])),
+        state.log_scale + steps[:, 12],
+    )
+
+
+def _stepped(pose: RigidTransform, steps: Array) -> RigidTransform:
+    return RigidTransform.from_components(steps[:, 3:], Rotation.from_rotvec(steps[:, :3])) * pose
+
+
+def _short(moves: Array, most: float = 0.3) -> Array:
+    """Moves (N, 3) of points, none longer than `most` metres: longer ones are out of range."""
+    length = np.linalg.norm(moves, axis=-1, keepdims=True)
+    return moves * np.minimum(1.0, most / np.maximum(length, 1e-12))
+
+
+def _dense(band: Array) -> Array:
+    """(13 T, 13 T) symmetric matrix of a band of blocks."""
+    steps = len(band)
+    full = np.zeros((steps, SIZE, steps, SIZE))
+    for offset in range(min(3, steps)):
+        t = np.arange(steps - offset)
+        full[t + offset, :, t, :] = band[t, offset]
+        full[t, :, t + offset, :] = band[t, offset].transpose(0, 2, 1)
+    return full.reshape(SIZE * steps, SIZE * steps)
+
+
+def _band_inverse(band: Array) -> Array:
+    """(T, 13, 13) diagonal blocks of the inverse of a band, in linear time: pairs of frames make
+    it block tridiagonal (Takahashi's recursion)."""
+    steps = len(band)
+    if steps % 2:
+        extra = np.zeros((1, 3, SIZE, SIZE))
+        extra[0, 0] = np.eye(SIZE)
+        return _band_inverse(np.concatenate((band, extra)))[:steps]
+    pairs = [_dense(np.pad(band[t : t + 2], ((0, 0), (0, 0), (0, 0), (0, 0)))) for t in range(0, steps, 2)]
+    links = []
+    for t in range(0, steps - 2, 2):
+        link = np.zeros((2, SIZE, 2, SIZE))
+        link[0, :, 0], link[0, :, 1] = band[t, 2], band[t + 1, 1]
+        link[1, :, 1] = band[t + 1, 2]
+        links.append(link.reshape(2 * SIZE, 2 * SIZE))
+    inverses = [np.linalg.inv(pairs[0])]
+    for pair, link in zip(pairs[1:], links, strict=True):
+        inverses.append(np.linalg.inv(pair - link @ inverses[-1] @ link.T))
+    found = [inverses[-1]]
+    for inverse, link in zip(inverses[-2::-1], links[::-1], strict=True):
+        through = inverse @ link.T
+        found.append(inverse + through @ found[-1] @ through.T)
+    both = np.stack(found[::-1]).reshape(-1, 2, SIZE, 2, SIZE)
+    return np.stack((both[:, 0, :, 0], both[:, 1, :, 1]), 1).reshape(steps, SIZE, SIZE)

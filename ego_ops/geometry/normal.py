@@ -1,0 +1,148 @@
+"""Normal equations of one rigid thing's tracks, with its points eliminated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ego_ops.camera import Camera
+from ego_ops.geometry.residuals import Noise, jacobian, predicted, weights
+from ego_ops.geometry.view import Array, Index, Mask
+
+WIDTH = 7
+"""Unknowns of a frame: a small motion of the thing in the camera frame (rotation vector, then
+shift) and the logarithm of the factor from measured depth to lengths."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Tracks laid out by point, as the normal equations want them."""
+
+    target: Array
+    """(N, T, 3) pixel and log of the measured depth; anything where not observed."""
+    visible: Mask
+    """(N, T)."""
+    measured: Mask
+    """(N, T) where there is a depth besides."""
+
+    @staticmethod
+    def of(xy: Array, visible: Mask, depth: Array) -> Seen:
+        """From tracks (T, N, 2), (T, N) and (T, N)."""
+        measured = visible & (depth > 0)
+        log = np.log(np.where(measured, depth, 1.0))
+        target = np.concatenate((np.nan_to_num(xy), log[..., None]), -1)
+        return Seen(*(np.ascontiguousarray(a.swapaxes(0, 1)) for a in (target, visible, measured)))
+
+    def tracks(self, which: Index) -> Seen:
+        """Some of the tracks (n,)."""
+        return Seen(self.target[which], self.visible[which], self.measured[which])
+
+    def frames(self, which: Index) -> Seen:
+        """The same tracks in some of the frames (n,)."""
+        return Seen(self.target[:, which], self.visible[:, which], self.measured[:, which])
+
+
+@dataclass(frozen=True)
+class Normal:
+    """Gauss-Newton's equations at one state; T frames of `WIDTH` unknowns, N points."""
+
+    blocks: Array
+    """(T, 7, 7) of the frames alone."""
+    right: Array
+    """(T, 7)."""
+    coupling: Array
+    """(N, 7 T, 3) of frames and points."""
+    inverse: Array
+    """(N, 3, 3) of the points' own blocks."""
+    pull: Array
+    """(N, 3) right side of the points."""
+    cost: float
+    """Robust cost of the observations."""
+
+    def eliminated(self) -> tuple[Array, Array]:
+        """What the points take from the frames' equations: (7 T, 7 T) and (7 T,). Schur
+        complement, as in Triggs et al. 1999."""
+        root = np.linalg.cholesky(self.inverse)
+        tall = (self.coupling @ root).transpose(1, 0, 2).reshape(self.coupling.shape[1], -1)
+        pulled = np.einsum("nji,nj->ni", root, self.pull).ravel()
+        return tall @ tall.T, tall @ pulled
+
+    def moves(self, steps: Array) -> Array:
+        """(N, 3) the points' steps that go with the frames' (T, 7)."""
+        rest = self.pull - np.einsum("nak,a->nk", self.coupling, steps.ravel(), optimize=True)
+        return np.einsum("nij,nj->ni", self.inverse, rest)
+
+
+def placed(rotation: Array, shift: Array, points: Array) -> Array:
+    """(N, T, 3) points (N, 3) in T camera frames: rotation (T, 3, 3), shift (T, 3)."""
+    flat = points @ rotation.reshape(-1, 3).T
+    return flat.reshape(len(points), -1, 3) + shift
+
+
+def normal(
+    camera: Camera,
+    seen: Seen,
+    pose: tuple[Array, Array],
+    points: Array,
+    log_scale: Array,
+    noise: Noise,
+    width: float,
+    tied: Array,
+) -> Normal:
+    """Linearise at poses (T, 3, 3) and (T, 3) of T_camera_thing, points (N, 3), and scales (T,).
+
+    Args:
+        width: deviations at which the robust loss lets go.
+        tied: (N, 3) where the points began; they are tied to it, weakly, along what no frame sees.
+    """
+    local = placed(*pose, points)
+    error = seen.target - predicted(camera, local)
+    error[..., 2] += log_scale
+    weight = weights(error, seen.visible, seen.measured, noise, width)
+    by_frame = _by_frame(camera, local)
+    by_point = _by_point(camera, local, pose[0])
+    weighted = by_frame * weight[..., None]
+    count, steps = seen.visible.shape
+    flat, flat_weighted = (
+        np.ascontiguousarray(a.swapaxes(0, 1)).reshape(steps, -1, WIDTH) for a in (by_frame, weighted)
+    )
+    blocks = flat_weighted.swapaxes(1, 2) @ flat
+    pulled = (error * weight)[..., None]
+    right = (by_frame * pulled).sum((0, 2))
+    coupling = sum(
+        weighted[:, :, row, :, None] * by_point[:, :, row, None, :] for row in range(3)
+    ).reshape(count, -1, 3)
+    tall = by_point.reshape(count, -1, 3)
+    own = (by_point * weight[..., None]).reshape(count, -1, 3).swapaxes(1, 2) @ tall
+    tie = 1e-4 * np.trace(own, axis1=1, axis2=2) + 1e-2
+    inverse = np.linalg.inv(own + tie[:, None, None] * np.eye(3))
+    inverse = (inverse + inverse.swapaxes(1, 2)) / 2
+    pull = (by_point * pulled).sum((1, 2)) + tie[:, None] * (tied - points)
+    return Normal(blocks, right, coupling, inverse, pull, _cost(error, weight, seen, noise, width))
+
+
+def _by_frame(camera: Camera, local: Array) -> Array:
+    """(N, T, 3, 7)."""
+    out = np.zeros((*local.shape[:-1], 3, WIDTH))
+    out[..., :6] = jacobian(camera, local)
+    out[..., 2, 6] = -1.0
+    return out
+
+
+def _by_point(camera: Camera, local: Array, rotation: Array) -> Array:
+    """(N, T, 3, 3) derivative by the point in the thing's frame."""
+    z = 1 / np.maximum(local[..., 2:], 0.05)
+    x, y = local[..., :1] * z, local[..., 1:2] * z
+    out = np.empty((*local.shape[:-1], 3, 3))
+    out[..., 0, :] = camera.fx * z * (rotation[:, 0] - x * rotation[:, 2])
+    out[..., 1, :] = camera.fy * z * (rotation[:, 1] - y * rotation[:, 2])
+    out[..., 2, :] = z * rotation[:, 2]
+    return out
+
+
+def _cost(error: Array, weight: Array, seen: Seen, noise: Noise, width: float) -> float:
+    """Cauchy's loss of the pixels, and of the depths that go with them."""
+    off = (error[..., 0] ** 2 + error[..., 1] ** 2) / noise.pixel**2
+    pixel = width**2 * np.log1p(off / width**2) * seen.visible
+    return float(pixel.sum() + (weight[..., 2] * error[..., 2] ** 2).sum()) / 2
