@@ -45,6 +45,13 @@ class StorageError(ClipError):
     transient = True
 
 
+class EndpointError(ClipError):
+    """A network service was busy, broken or silent for longer than its client retries."""
+
+    error_class = "endpoint"
+    transient = True
+
+
 class Rejection(ClipError):
     """The method ran and found that the clip has no trajectory worth keeping.
 
