@@ -58,7 +58,7 @@ def estimate(observed: Observed) -> Estimate:
         _chosen(begun.background, observed.background.visible, MOST_BACKGROUND),
     )
     few = _only(problem, part)
-    found = _adjusted(few, _of(begun, part))
+    found = _adjusted(few, settle(few, _of(begun, part)))
     points, background = _all_placed(problem, begun, found, part)
     return confidence.assessed(observed, factor, few, found, points, background)
 

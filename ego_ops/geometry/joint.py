@@ -16,7 +16,7 @@ from scipy.spatial.transform import RigidTransform, Rotation
 
 from ego_ops.camera import Camera
 from ego_ops.geometry.joint_prior import Priors, add_priors
-from ego_ops.geometry.normal import Normal, Seen, normal
+from ego_ops.geometry.normal import Normal, Seen, nearer, normal, short
 from ego_ops.geometry.residuals import NOISE, Noise
 from ego_ops.geometry.view import Array, Index, Mask
 
@@ -92,28 +92,25 @@ class _System:
     cost: float
 
 
-def adjust(problem: Problem, state: State, iterations: int = 12, tolerance: float = 2e-4) -> State:
+def adjust(problem: Problem, state: State, iterations: int = 12, tolerance: float = 3e-4) -> State:
     """Bundle adjustment (Levenberg-Marquardt, Cauchy's loss) of everything.
 
     The time grows with the third power of the number of frames: see `follow` for many.
     """
-    given, damping = state, 1e-4
-    width = 2 * problem.noise.width
+    given, damping, width = state, 1e-3, problem.noise.width
     system = _system(problem, state, given, width)
-    for turn in range(iterations):
-        steps = _dense_steps(problem, system, damping)
-        moved = _moved(state, system, steps)
-        if turn == 1:
-            width = problem.noise.width
+    for _ in range(iterations):
+        moved, size = _adjusted(problem, state, system, damping)
         after = _system(problem, moved, given, width)
-        if turn > 1 and after.cost > system.cost * 1.02:
+        if after.cost > system.cost:
             damping *= 30
             if damping > 1e3:
                 break
             continue
-        damping = max(damping / 10, 1e-7)
+        gain = 1 - after.cost / system.cost
+        damping = max(damping / 10, 1e-6)
         state, system = moved, after
-        if turn > 2 and np.abs(steps).max() < tolerance:
+        if size < tolerance or gain < 1e-4:
             break
     return state
 
@@ -123,23 +120,19 @@ def follow(problem: Problem, state: State, iterations: int = 4) -> State:
     for turn in range(iterations):
         width = problem.noise.width * (4.0 if turn == 0 else 1.0)
         system = _system(problem, state, state, width)
-        steps = _banded_steps(problem, system)
-        state = replace(_moved(state, system, steps), points=state.points, background=state.background)
+        state = _posed(state, _banded_steps(problem, system))
     return state
 
 
 def settle(problem: Problem, state: State, iterations: int = 3) -> State:
     """The points where the poses want them, each for itself."""
-    given = state
+    points, background = state.points, state.background
+    world, thing = (_arrays(pose) for pose in poses_in_camera(state))
+    known = (state.log_scale, problem.noise)
     for _ in range(iterations):
-        system = _system(problem, state, given, problem.noise.width)
-        still = np.zeros((len(problem.times), 7))
-        state = replace(
-            state,
-            points=state.points + _short(system.object.moves(still)),
-            background=state.background + _short(system.background.moves(still)),
-        )
-    return state
+        points = nearer(problem.camera, problem.object, thing, points, *known)
+        background = nearer(problem.camera, problem.background, world, background, *known)
+    return replace(state, points=points, background=background)
 
 
 def covariances(problem: Problem, state: State, dense: bool) -> Array:
@@ -152,7 +145,8 @@ def covariances(problem: Problem, state: State, dense: bool) -> Array:
     """
     system = _system(problem, state, state, problem.noise.width)
     if dense:
-        full, _ = _reduced(problem, system)
+        inverses = system.background.inverse(0.0), system.object.inverse(0.0)
+        full, _ = _reduced(problem, system, inverses)
         size = len(problem.times)
         inverse = np.linalg.inv(full).reshape(size, SIZE, size, SIZE)
         blocks = inverse[np.arange(size), :, np.arange(size), :]
@@ -169,14 +163,16 @@ def poses_in_camera(state: State) -> tuple[RigidTransform, RigidTransform]:
     return to_camera, to_camera * state.motion
 
 
+def _arrays(pose: RigidTransform) -> tuple[Array, Array]:
+    return pose.rotation.as_matrix(), pose.translation
+
+
 def _middle(points: Array) -> Array:
     return np.median(points, axis=0)
 
 
 def _system(problem: Problem, state: State, given: State, width: float) -> _System:
-    world, thing = (
-        (pose.rotation.as_matrix(), pose.translation) for pose in poses_in_camera(state)
-    )
+    world, thing = (_arrays(pose) for pose in poses_in_camera(state))
     shared = (state.log_scale, problem.noise, width)
     background = normal(
         problem.camera, problem.background, world, state.background, *shared, given.background
@@ -206,22 +202,37 @@ def _held(problem: Problem, band: Array) -> Array:
     return band
 
 
-def _reduced(problem: Problem, system: _System) -> tuple[Array, Array]:
+def _reduced(
+    problem: Problem, system: _System, inverses: tuple[Array, Array]
+) -> tuple[Array, Array]:
     """(13 T, 13 T) and (13 T,) equations of the frames, the points taken out."""
     full, right = _dense(_held(problem, system.band)), system.right.ravel().copy()
     steps = len(problem.times)
-    for part, where in ((system.background, _BACKGROUND), (system.object, _OBJECT)):
+    parts = ((system.background, _BACKGROUND), (system.object, _OBJECT))
+    for (part, where), inverse in zip(parts, inverses, strict=True):
         index = (np.arange(steps)[:, None] * SIZE + where).ravel()
-        taken, pulled = part.eliminated()
+        taken, pulled = part.eliminated(inverse)
         full[np.ix_(index, index)] -= taken
         right[index] -= pulled
     return full, right
 
 
-def _dense_steps(problem: Problem, system: _System, damping: float) -> Array:
-    full, right = _reduced(problem, system)
+def _adjusted(
+    problem: Problem, state: State, system: _System, damping: float
+) -> tuple[State, float]:
+    """The state after one step, and the largest change in it."""
+    inverses = system.background.inverse(damping), system.object.inverse(damping)
+    full, right = _reduced(problem, system, inverses)
     full.flat[:: len(full) + 1] *= 1 + damping
-    return cho_solve(cho_factor(full), right).reshape(-1, SIZE)
+    steps = cho_solve(cho_factor(full, lower=True, overwrite_a=True), right).reshape(-1, SIZE)
+    background = system.background.moves(inverses[0], steps[:, _BACKGROUND])
+    points = system.object.moves(inverses[1], steps[:, _OBJECT])
+    moved = replace(
+        _posed(state, steps),
+        points=state.points + short(points),
+        background=state.background + short(background),
+    )
+    return moved, float(np.abs(steps).max())
 
 
 def _banded_steps(problem: Problem, system: _System) -> Array:
@@ -237,27 +248,18 @@ def _banded_steps(problem: Problem, system: _System) -> Array:
     return solveh_banded(lower, system.right.ravel(), lower=True).reshape(-1, SIZE)
 
 
-def _moved(state: State, system: _System, steps: Array) -> State:
+def _posed(state: State, steps: Array) -> State:
+    """The state with its poses and scales moved by steps (T, 13)."""
     world, thing = poses_in_camera(state)
-    world, thing = _stepped(world, steps[:, :6]), _stepped(thing, steps[:, 6:12])
-    camera = world.inv()
-    return State(
-        camera,
-        camera * thing,
-        state.points + _short(system.object.moves(steps[:, _OBJECT])),
-        state.background + _short(system.background.moves(steps[:, _BACKGROUND])),
-        state.log_scale + steps[:, 12],
+    camera = _stepped(world, steps[:, :6]).inv()
+    motion = camera * _stepped(thing, steps[:, 6:12])
+    return replace(
+        state, camera=camera, motion=motion, log_scale=state.log_scale + steps[:, 12]
     )
 
 
 def _stepped(pose: RigidTransform, steps: Array) -> RigidTransform:
     return RigidTransform.from_components(steps[:, 3:], Rotation.from_rotvec(steps[:, :3])) * pose
-
-
-def _short(moves: Array, most: float = 0.3) -> Array:
-    """Moves (N, 3) of points, none longer than `most` metres: longer ones are out of range."""
-    length = np.linalg.norm(moves, axis=-1, keepdims=True)
-    return moves * np.minimum(1.0, most / np.maximum(length, 1e-12))
 
 
 def _dense(band: Array) -> Array:
@@ -279,7 +281,7 @@ def _band_inverse(band: Array) -> Array:
         extra = np.zeros((1, 3, SIZE, SIZE))
         extra[0, 0] = np.eye(SIZE)
         return _band_inverse(np.concatenate((band, extra)))[:steps]
-    pairs = [_dense(np.pad(band[t : t + 2], ((0, 0), (0, 0), (0, 0), (0, 0)))) for t in range(0, steps, 2)]
+    pairs = [_dense(band[t : t + 2]) for t in range(0, steps, 2)]
     links = []
     for t in range(0, steps - 2, 2):
         link = np.zeros((2, SIZE, 2, SIZE))

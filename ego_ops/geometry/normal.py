@@ -53,25 +53,31 @@ class Normal:
     """(T, 7)."""
     coupling: Array
     """(N, 7 T, 3) of frames and points."""
-    inverse: Array
-    """(N, 3, 3) of the points' own blocks."""
+    own: Array
+    """(N, 3, 3) of the points alone."""
     pull: Array
     """(N, 3) right side of the points."""
     cost: float
     """Robust cost of the observations."""
 
-    def eliminated(self) -> tuple[Array, Array]:
+    def inverse(self, damping: float) -> Array:
+        """(N, 3, 3) of the points' own blocks, their diagonals made larger by a share."""
+        diagonal = np.eye(3) * self.own * damping
+        inverse = np.linalg.inv(self.own + diagonal)
+        return (inverse + inverse.swapaxes(1, 2)) / 2
+
+    def eliminated(self, inverse: Array) -> tuple[Array, Array]:
         """What the points take from the frames' equations: (7 T, 7 T) and (7 T,). Schur
         complement, as in Triggs et al. 1999."""
-        root = np.linalg.cholesky(self.inverse)
+        root = np.linalg.cholesky(inverse)
         tall = (self.coupling @ root).transpose(1, 0, 2).reshape(self.coupling.shape[1], -1)
         pulled = np.einsum("nji,nj->ni", root, self.pull).ravel()
         return tall @ tall.T, tall @ pulled
 
-    def moves(self, steps: Array) -> Array:
+    def moves(self, inverse: Array, steps: Array) -> Array:
         """(N, 3) the points' steps that go with the frames' (T, 7)."""
-        rest = self.pull - np.einsum("nak,a->nk", self.coupling, steps.ravel(), optimize=True)
-        return np.einsum("nij,nj->ni", self.inverse, rest)
+        taken = (self.coupling.swapaxes(1, 2) @ steps.ravel())
+        return np.einsum("nij,nj->ni", inverse, self.pull - taken)
 
 
 def placed(rotation: Array, shift: Array, points: Array) -> Array:
@@ -115,11 +121,37 @@ def normal(
     ).reshape(count, -1, 3)
     tall = by_point.reshape(count, -1, 3)
     own = (by_point * weight[..., None]).reshape(count, -1, 3).swapaxes(1, 2) @ tall
-    tie = 1e-4 * np.trace(own, axis1=1, axis2=2) + 1e-2
-    inverse = np.linalg.inv(own + tie[:, None, None] * np.eye(3))
-    inverse = (inverse + inverse.swapaxes(1, 2)) / 2
+    tie = 1e-6 * np.trace(own, axis1=1, axis2=2) + 10.0
+    own += tie[:, None, None] * np.eye(3)
     pull = (by_point * pulled).sum((1, 2)) + tie[:, None] * (tied - points)
-    return Normal(blocks, right, coupling, inverse, pull, _cost(error, weight, seen, noise, width))
+    return Normal(blocks, right, coupling, own, pull, _cost(error, weight, seen, noise, width))
+
+
+def nearer(
+    camera: Camera,
+    seen: Seen,
+    pose: tuple[Array, Array],
+    points: Array,
+    log_scale: Array,
+    noise: Noise,
+) -> Array:
+    """Points (N, 3) one step nearer to where poses and scales that stay want them: see `normal`."""
+    local = placed(*pose, points)
+    error = seen.target - predicted(camera, local)
+    error[..., 2] += log_scale
+    weight = weights(error, seen.visible, seen.measured, noise, noise.width)
+    by_point = _by_point(camera, local, pose[0])
+    count = len(points)
+    weighted = (by_point * weight[..., None]).reshape(count, -1, 3).swapaxes(1, 2)
+    own = weighted @ by_point.reshape(count, -1, 3)
+    own += (1e-6 * np.trace(own, axis1=1, axis2=2) + 10.0)[:, None, None] * np.eye(3)
+    return points + short(np.linalg.solve(own, weighted @ error.reshape(count, -1, 1))[..., 0])
+
+
+def short(moves: Array, most: float = 0.3) -> Array:
+    """Moves (N, 3) of points, none longer than `most` metres: longer ones are out of range."""
+    length = np.linalg.norm(moves, axis=-1, keepdims=True)
+    return moves * np.minimum(1.0, most / np.maximum(length, 1e-12))
 
 
 def _by_frame(camera: Camera, local: Array) -> Array:
