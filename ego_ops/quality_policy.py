@@ -161,6 +161,12 @@ class Bound(NamedTuple):
     high: float
     """What is from `low` to `high` passes, both included."""
 
+    @property
+    def text(self) -> str:
+        """What is asked for, for people."""
+        bounds = ((">=", self.low), ("<=", self.high))
+        return " and ".join(f"{sign} {value:.4g}" for sign, value in bounds if math.isfinite(value))
+
     def fails(self, values: Floats) -> NDArray[np.bool_]:
         """Which of (n,) scores fail; NaN, for a score that is not there, passes."""
         # A score of 0.7 is stored as the float32 nearest to it, and so must the bound be.
@@ -205,7 +211,7 @@ def first(failed: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 def _fences(policy: Policy, scores: Mapping[str, Floats]) -> list[Bound]:
     found = []
-    for name in FENCED if policy.fence is not None else ():
+    for name in FENCED if math.isfinite(policy.fence or math.inf) else ():
         values = scores.get(name, np.empty(0, np.float32))
         values = values[np.isfinite(values)]
         if len(values) < _ENOUGH:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import tyro
 
 from ego_ops.errors import ClipError, UserError
-from workflows import calibrate, demo, extract, index, report, status, view
+from workflows import calibrate, curate, demo, extract, index, report, status, view
 
 JOBS: dict[type, tuple[str, Callable[[Any], Any]]] = {
     demo.DemoConfig: ("demo", demo.run),
@@ -18,6 +18,7 @@ JOBS: dict[type, tuple[str, Callable[[Any], Any]]] = {
     status.StatusConfig: ("status", status.run),
     report.ReportConfig: ("report", report.run),
     view.ViewConfig: ("view", view.run),
+    curate.CurateConfig: ("curate", curate.run),
     calibrate.CalibrateConfig: ("calibrate", calibrate.run),
 }
 """Every job: its config, whose docstring is its help, the subcommand's name, and what runs it."""
