@@ -20,6 +20,8 @@ METRIC = "Depth-Anything-V2-Metric-Indoor-Small-hf"
 RELATIVE = "Depth-Anything-V2-Small-hf"
 SIDE = 64
 """Pixels of the square that tiny SAM and SAM 2 look at."""
+WIDE = 128
+"""Channels of SAM 2, whose memory has 64 whatever its config says, and must have fewer."""
 
 
 def write(folder: Path, *names: str) -> Path:
@@ -55,27 +57,31 @@ def detector(folder: Path) -> None:
 def video(folder: Path) -> None:
     """SAM 2 with one block a stage."""
     backbone = transformers.Sam2HieraDetConfig(
-        image_size=[SIDE, SIDE], hidden_size=8, num_attention_heads=1, blocks_per_stage=[1, 1, 1, 1],
+        image_size=[SIDE, SIDE], hidden_size=8, num_attention_heads=1,
+        blocks_per_stage=[1, 1, 2, 1],
         embed_dim_per_stage=[8, 16, 32, 64], num_attention_heads_per_stage=[1, 1, 2, 2],
         window_size_per_stage=[4, 4, 4, 4], window_positional_embedding_background_size=[4, 4],
-        global_attention_blocks=[2],
+        global_attention_blocks=[3],
     )  # fmt: skip
     side = SIDE // 16
     config = transformers.Sam2VideoConfig(
         vision_config=transformers.Sam2VisionConfig(
-            backbone_config=backbone, backbone_channel_list=[64, 32, 16, 8], fpn_hidden_size=32,
+            backbone_config=backbone, backbone_channel_list=[64, 32, 16, 8], fpn_hidden_size=WIDE,
             backbone_feature_sizes=[[SIDE // 4] * 2, [SIDE // 8] * 2, [side] * 2],
         ),
-        prompt_encoder_config={"hidden_size": 32, "image_size": SIDE, "mask_input_channels": 4},
-        mask_decoder_config={"hidden_size": 32, "mlp_dim": 32, "num_attention_heads": 2,
+        prompt_encoder_config={"hidden_size": WIDE, "image_size": SIDE, "mask_input_channels": 4},
+        mask_decoder_config={"hidden_size": WIDE, "mlp_dim": 32, "num_attention_heads": 2,
                              "iou_head_hidden_dim": 32},
-        image_size=SIDE, memory_attention_hidden_size=32, memory_attention_num_layers=1,
-        memory_attention_feed_forward_hidden_size=32, memory_encoder_hidden_size=32,
-        memory_encoder_output_channels=16, mask_downsampler_embed_dim=32,
-        memory_fuser_embed_dim=32, memory_fuser_intermediate_dim=32,
+        image_size=SIDE, memory_attention_hidden_size=WIDE, memory_attention_num_layers=1,
+        memory_attention_feed_forward_hidden_size=32, memory_encoder_hidden_size=WIDE,
+        mask_downsampler_embed_dim=WIDE,
+        memory_fuser_embed_dim=WIDE, memory_fuser_intermediate_dim=32,
         memory_attention_rope_feat_sizes=[side, side],
     )  # fmt: skip
-    transformers.Sam2VideoModel(config).save_pretrained(folder)
+    network = transformers.Sam2VideoModel(config)
+    with torch.no_grad():  # it is sure that the thing is there, or it would draw no mask at all
+        network.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(5.0)
+    network.save_pretrained(folder)
 
 
 def frames(folder: Path) -> None:
