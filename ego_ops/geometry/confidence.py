@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from scipy.spatial.transform import RigidTransform
 
@@ -10,7 +12,7 @@ from ego_ops.geometry.joint import Problem, State, covariances, poses_in_camera
 from ego_ops.geometry.normal import placed
 from ego_ops.geometry.observed import Estimate, Observed, TrackedPoints
 from ego_ops.geometry.registration import LEAST
-from ego_ops.geometry.residuals import predicted
+from ego_ops.geometry.residuals import Noise, predicted
 from ego_ops.geometry.view import Array
 
 FLAGS = {
@@ -25,7 +27,7 @@ observations are worth one."""
 
 def assessed(
     observed: Observed,
-    factor: float,
+    rescaled: float,
     problem: Problem,
     found: State,
     points: Array,
@@ -34,30 +36,32 @@ def assessed(
     """Put a solution together with what it is worth.
 
     Args:
-        factor: from the depth as it was given to that of `problem`.
+        rescaled: from the depth as it was given to that of `problem`.
         problem, found: the tracks that took part, and the solution.
         points, background: (N, 3) and (M, 3) of all tracks, in the first camera frame.
     """
     to_camera, to_object = poses_in_camera(found)
+    to_first = to_camera[0]  # a recorded path may have been mended in its first frame too
     error = _errors(observed.camera, to_object, points, observed.object)
     missed = _errors(observed.camera, to_camera, background, observed.background)
     inliers, still = (np.nan_to_num(e, nan=np.inf) < AGREE for e in (error, missed))
-    noise = max(1.0, _noise(error[inliers]) / problem.noise.pixel)
-    spread = covariances(problem, found, dense=len(problem.times) <= 64) * (ALIKE * noise) ** 2
+    factor = ALIKE * max(1.0, _noise(error[inliers]) / problem.noise.pixel)
+    rough = Noise(problem.noise.pixel * factor, problem.noise.depth * factor)
+    spread = covariances(replace(problem, noise=rough), found, dense=len(problem.times) <= 64)
     turn, shift = (
         np.sqrt(np.maximum(np.linalg.eigvalsh(spread[:, part, part])[:, -1], 0))
         for part in (slice(0, 3), slice(3, 6))
     )
     middle = np.nanmedian(np.where(inliers.any(0)[:, None], points, np.nan), axis=0)
-    first = found.motion[0]
-    origin = RigidTransform.from_translation(first.apply(middle))
-    along = found.motion * first.inv()  # displacements since the first frame
+    begun = to_first * found.motion[0]
+    origin = RigidTransform.from_translation(begun.apply(middle))
+    along = to_first * found.motion * begun.inv()  # displacements since the first frame
     return Estimate(
         object=along * origin,
-        camera=found.camera,
-        points=_moved(origin.inv() * first, points),
-        background=background,
-        depth_scale=factor * np.exp(found.log_scale),
+        camera=to_first * found.camera,
+        points=_moved(origin.inv() * begun, points),
+        background=_moved(to_first, background),
+        depth_scale=rescaled * np.exp(found.log_scale),
         inliers=inliers,
         background_inliers=still,
         reprojection=error,

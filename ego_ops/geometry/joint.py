@@ -22,6 +22,8 @@ from ego_ops.geometry.view import Array, Index, Mask
 
 SIZE = 13
 """Unknowns of a frame: background (6), object (6), depth scale (1)."""
+FEWEST = 4
+"""Points below which a frame does not show the object."""
 _BACKGROUND = np.array([0, 1, 2, 3, 4, 5, 12])
 _OBJECT = np.array([6, 7, 8, 9, 10, 11, 12])
 
@@ -185,7 +187,7 @@ def _system(problem: Problem, state: State, given: State, width: float) -> _Syst
         right[:, where] += part.right
     cost = add_priors(
         problem.priors, band, right, problem.times, state.camera, state.motion,
-        _middle(state.points), state.log_scale, problem.path,
+        _middle(state.points), state.log_scale, problem.path, problem.object.shows(FEWEST),
     )  # fmt: skip
     return _System(band, right, background, moving, background.cost + moving.cost + cost)
 

@@ -8,14 +8,14 @@ import numpy as np
 from scipy.spatial.transform import RigidTransform
 
 from ego_ops.geometry.smooth_motion import MotionPrior, add_smoothness
-from ego_ops.geometry.view import Array
+from ego_ops.geometry.view import Array, Mask
 
 
 @dataclass(frozen=True)
 class Priors:
     """Standard deviations; all of them weak against what the tracks say where there are tracks."""
 
-    hand: MotionPrior = MotionPrior()
+    hand: MotionPrior = MotionPrior(acceleration=5.0, turn_acceleration=40.0)
     """How the object moves in the world."""
     head: MotionPrior = MotionPrior(
         acceleration=5.0, turn_acceleration=20.0, rest_speed=np.inf, rest_turn=np.inf
@@ -53,8 +53,12 @@ def add_priors(
     middle: Array,
     log_scale: Array,
     path: RigidTransform | None,
+    seen: Mask,
 ) -> float:
     """Add what the priors say to a band of blocks (T, 3, 13, 13) and its right side (T, 13).
+
+    Args:
+        seen: (T,) frames that show the object.
 
     Returns:
         What they cost at this state.
@@ -62,7 +66,7 @@ def add_priors(
     steps = len(times)
     centre = motion.apply(middle)
     blocks, pull = np.zeros((steps, 3, 6, 6)), np.zeros((steps, 6))
-    cost = add_smoothness(blocks, pull, motion, centre, times, priors.hand)
+    cost = add_smoothness(blocks, pull, motion, centre, times, priors.hand, seen)
     to_world = priors.to_world(camera, motion, middle)
     _spread(band, right, blocks, pull, to_world, both=True)
     blocks, pull = np.zeros((steps, 3, 6, 6)), np.zeros((steps, 6))

@@ -34,6 +34,10 @@ class Seen:
         target = np.concatenate((np.nan_to_num(xy), log[..., None]), -1)
         return Seen(*(np.ascontiguousarray(a.swapaxes(0, 1)) for a in (target, visible, measured)))
 
+    def shows(self, least: int) -> Mask:
+        """(T,) frames that show at least so many of the points."""
+        return self.visible.sum(0) >= least
+
     def tracks(self, which: Index) -> Seen:
         """Some of the tracks (n,)."""
         return Seen(self.target[which], self.visible[which], self.measured[which])

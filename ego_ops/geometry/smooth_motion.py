@@ -211,6 +211,7 @@ def add_smoothness(
     centre: Array,
     times: Array,
     prior: MotionPrior,
+    seen: Mask | None = None,
 ) -> float:
     """Penalise velocity and acceleration of the middle and of the orientation.
 
@@ -218,6 +219,7 @@ def add_smoothness(
         blocks, right: (T, 3, 6, 6) and (T, 6) to add to: [t, o] couples frame t + o with frame t.
         motion: T displacements.
         centre: (T, 3) where they take the middle to.
+        seen: (T,) frames that show the thing; where none does it is not held to rest.
 
     Returns:
         What the motion costs.
@@ -227,7 +229,8 @@ def add_smoothness(
     velocity = np.concatenate((turn, np.diff(centre, axis=0)), -1) / gap
     turning = prior.rest_turn**2 + (velocity[:, _TURN] ** 2).sum(-1)
     moving = prior.rest_speed**2 + (velocity[:, _SHIFT] ** 2).sum(-1)
-    weights = np.repeat(np.stack((1 / turning, 1 / moving), -1), 3, axis=-1)
+    resting = np.ones(len(gap)) if seen is None else (seen[1:] & seen[:-1]).astype(float)
+    weights = np.repeat(np.stack((resting / turning, resting / moving), -1), 3, axis=-1)
     _add_rows(blocks, right, np.array([-1.0, 1.0]) / gap, velocity, weights)
     middle = (gap[1:] + gap[:-1]) / 2
     change = np.diff(velocity, axis=0) / middle
@@ -237,7 +240,7 @@ def add_smoothness(
     _add_rows(blocks, right, rows, change, np.broadcast_to(weight, change.shape))
     speed = (velocity[:, _SHIFT] ** 2).sum(-1) / prior.rest_speed**2
     turning = (velocity[:, _TURN] ** 2).sum(-1) / prior.rest_turn**2
-    rest = np.log1p(speed).sum() + np.log1p(turning).sum()
+    rest = resting @ (np.log1p(speed) + np.log1p(turning))
     return float(rest + (weight * change**2).sum()) / 2
 
 
