@@ -106,6 +106,7 @@ def table(rng: np.random.Generator, shard: int) -> pa.Table:
     }
     for name in SCORES:
         values = MIDDLES[name] * np.exp(rng.normal(0, 0.4, A_SHARD))
+        values = np.minimum(values, 1) if name.endswith("_share") else values
         columns[name] = pa.array(np.where(good, values, np.nan), pa.float32(), from_pandas=True)
     arrays = [
         pa.array(columns.get(field.name, [None] * A_SHARD), field.type) for field in rows.SCHEMA

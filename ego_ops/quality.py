@@ -24,7 +24,8 @@ from ego_ops.quality_motion import (
 SCORES = {
     "object_points": "tracked points on the object whose place is known",
     "inlier_share": "share of the object's observations that agree with its motion to 3 px",
-    "reprojection_rmse_px": "of those observations, pixels of the scaled frames",
+    "reprojection_rmse_px": "root mean square reprojection error of those observations, "
+    "pixels of the scaled frames",
     "visible_share": "share of the object's tracks that are seen in a frame, mean over frames",
     "in_frame_share": "share of the object's points in the picture, in the frame that has fewest",
     "forward_backward_px": "median distance from where a track began to where tracking it back "
@@ -32,7 +33,7 @@ SCORES = {
     "observed_share": "share of the steps in motion that were observed, not bridged over",
     "longest_gap_s": "longest stretch of motion that was bridged over, seconds",
     "position_sd_m": "95th percentile over steps of the position's standard deviation, metres",
-    "rotation_sd_rad": "the same of the rotation, radians",
+    "rotation_sd_rad": "95th percentile over steps of the rotation's standard deviation, radians",
     "confidence": "median over frames of how far the pose can be trusted, 0 to 1",
     "travel_m": "length of the object's path in the world, metres",
     "displacement_m": "largest distance of the object from where it lay, metres",

@@ -20,7 +20,7 @@ FENCED = (
     "head_travel_m", "head_top_speed_m_s", "head_top_turn_rad_s", "depth_m",
     "reprojection_rmse_px", "background_rmse_px", "position_sd_m", "rotation_sd_rad",
 )  # fmt: skip
-"""Scores that `Policy.fence` is put around."""
+"""Scores that `Policy.fence` is put around; none is ever negative."""
 
 
 @dataclass(frozen=True)
@@ -164,8 +164,8 @@ class Bound(NamedTuple):
     @property
     def text(self) -> str:
         """What is asked for, for people."""
-        bounds = ((">=", self.low), ("<=", self.high))
-        return " and ".join(f"{sign} {value:.4g}" for sign, value in bounds if math.isfinite(value))
+        bounds = (("≥", self.low), ("≤", self.high))
+        return ", ".join(f"{sign} {value:.3g}" for sign, value in bounds if math.isfinite(value))
 
     def fails(self, values: Floats) -> NDArray[np.bool_]:
         """Which of (n,) scores fail; NaN, for a score that is not there, passes."""
@@ -218,7 +218,8 @@ def _fences(policy: Policy, scores: Mapping[str, Floats]) -> list[Bound]:
             continue
         lower, upper = np.percentile(values, [25, 75])
         margin = float(policy.fence or 0) * float(upper - lower)
-        found.append(Bound(f"fence_{name}", name, float(lower) - margin, float(upper) + margin))
+        low, high = float(lower) - margin, float(upper) + margin
+        found.append(Bound(f"fence_{name}", name, low if low > 0 else -math.inf, high))
     return found
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from ego_ops.quality_policy import PRESETS, Policy
 from ego_ops.quality_select import Tally, select
@@ -62,7 +62,8 @@ def _print(config: CurateConfig, tally: Tally) -> None:
         table.add_row(name, *(str(counts[what]) for what in ("clips", "ok", "selected")), share)
     console.print(table)
     if tally.reasons:
-        table = Table("left out: first reason", "clips", "and all that fail it", "limit")
+        why = Column("left out: first reason", overflow="fold")
+        table = Table(why, "clips", "all that fail it", "limit")
         limits = {limit.reason: limit for limit in tally.limits}
         for reason, count in tally.reasons.most_common():
             limit = limits.get(reason)

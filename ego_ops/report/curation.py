@@ -136,7 +136,7 @@ def _limit(tally: Tally, limit: Bound, factor: float) -> str:
     share = tally.failing[limit.reason] / max(tally.total("ok"), 1)
     wanted = Bound("", "", limit.low * factor, limit.high * factor).text
     kind = "fence " if limit.reason.startswith("fence_") else ""
-    return f"{kind}{wanted}: {share:.1%} fail"
+    return f"{kind}{wanted}: {share:.1%} out"
 
 
 def _medians(name: str, values: Floats, chosen: np.ndarray, tally: Tally) -> str:

@@ -27,6 +27,7 @@ class Axis:
     log: bool
     limits: tuple[float, ...]
     """Those of the limits that lie on it."""
+    bins: int = BINS
 
     def share(self, values: Floats | float) -> Floats:
         """Values as shares of the axis, 0 to 1; what lies beyond it is put at its ends."""
@@ -48,6 +49,8 @@ def axis(values: Floats, limits: Sequence[float]) -> Axis:
     Args:
         values: (n,) finite, at least one.
     """
+    if np.isin(values, (0, 1)).all():  # yes or no
+        return Axis(-0.5, 1.5, False, tuple(v + 0.5 for v in limits if v == 0), 2)
     low, middle, high = (float(v) for v in np.percentile(values, [0.5, 50, 99.5]))
     log = low > 0 and high > 12 * middle
     room = high - low or abs(high) or 1.0
@@ -72,10 +75,10 @@ def svg(values: Floats, chosen: NDArray[np.bool_], low: float, high: float, labe
         label: for those who hear the page.
     """
     scale = axis(values, [v for v in (low, high) if math.isfinite(v)])
-    at = np.minimum((scale.share(values) * BINS).astype(int), BINS - 1)
-    every, kept = np.bincount(at, minlength=BINS), np.bincount(at[chosen], minlength=BINS)
+    at = np.minimum((scale.share(values) * scale.bins).astype(int), scale.bins - 1)
+    every, kept = (np.bincount(one, minlength=scale.bins) for one in (at, at[chosen]))
     parts = [f'<svg viewBox="0 0 {WIDTH:g} {HEIGHT:g}" role="img" aria-label="{label}">']
-    parts += _shades(scale, low, high)
+    parts += _shades(scale, low)
     for name, counts in (("all", every), ("kept", kept)):
         parts.append(f'<path class="{name}" d="{_bars(counts, every.max())}"/>')
     parts.append(f'<path class="base" d="M{_LEFT:g} {_BOTTOM:g}H{_RIGHT:g}"/>')
@@ -90,6 +93,8 @@ def svg(values: Floats, chosen: NDArray[np.bool_], low: float, high: float, labe
 
 def ticks(scale: Axis) -> list[tuple[float, str]]:
     """Some three to six round values on the axis, with their text."""
+    if scale.bins == 2:
+        return [(0.0, "no"), (1.0, "yes")]
     if scale.log:
         first, last = math.floor(math.log10(scale.low)), math.ceil(math.log10(scale.high))
         steps = (1,) if last - first > 2 else (1, 2, 5)
@@ -104,7 +109,7 @@ def ticks(scale: Axis) -> list[tuple[float, str]]:
 
 
 def _bars(counts: NDArray[np.int64], most: int) -> str:
-    step = (_RIGHT - _LEFT) / BINS
+    step = (_RIGHT - _LEFT) / len(counts)
     path = []
     for i, count in enumerate(counts.tolist()):
         if count:
@@ -115,13 +120,12 @@ def _bars(counts: NDArray[np.int64], most: int) -> str:
     return "".join(path)
 
 
-def _shades(scale: Axis, low: float, high: float) -> list[str]:
+def _shades(scale: Axis, low: float) -> list[str]:
     """What lies beyond the limits."""
-    spans = []
-    if low in scale.limits:
-        spans.append((_LEFT, scale.x(low)))
-    if high in scale.limits:
-        spans.append((scale.x(high), _RIGHT))
+    spans = [
+        (_LEFT, scale.x(value)) if value == low else (scale.x(value), _RIGHT)
+        for value in scale.limits
+    ]
     return [
         f'<rect class="out" x="{a:.1f}" y="{_TOP - 8:g}" width="{b - a:.1f}" '
         f'height="{_BOTTOM - _TOP + 8:g}"/>'
