@@ -323,6 +323,7 @@ def test_a_point_that_is_covered_where_windows_meet_is_lost_and_not_invented(hub
     covered = (x > 100) & (x < 160) & (y > 70) & (y < 130)
     assert covered.sum() == 4
     assert not found.visible[14:, covered].any()
+    assert [call["points"] for call in calls(hub)] == [24, 20]
     far = (x < 80) | (x > 180)
     assert found.visible[39, far].all()
 
@@ -359,6 +360,16 @@ def test_weights_come_from_a_file_where_one_is_named(hub: Path, weights: Path) -
     assert np.nanmedian(misses(found, offsets(8))) < 0.25
 
 
+class Creating:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path: str):
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return open, (self.path, "w")
+
+
 @pytest.mark.parametrize("damage", ["absent", "half", "other", "code"])
 def test_weights_that_are_none_end_in_one_line(hub: Path, weights: Path, damage: str) -> None:
     if damage == "absent":
@@ -368,11 +379,12 @@ def test_weights_that_are_none_end_in_one_line(hub: Path, weights: Path, damage:
     elif damage == "other":
         torch.save({"other.weight": torch.zeros(1)}, weights)
     else:
-        torch.save({"mix.weight": Path}, weights)  # code, which is not run
+        torch.save(Creating(str(weights.with_name("created"))), weights)
     with pytest.raises(UserError, match="cannot be loaded") as caught:
         tracker(hub, checkpoint=str(weights)).track(film(3))
     assert str(weights) in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert not weights.with_name("created").exists()  # code in a file of weights is not run
 
 
 @pytest.mark.parametrize("code", ["x = 1", "import nothing_of_this_name", "dependencies = ['nix']"])
