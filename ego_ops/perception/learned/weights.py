@@ -70,7 +70,7 @@ class Weights:
                 local_dir=Path(self.folder, checkpoint.name) if self.folder else None,
             )
         except (OSError, ValueError) as error:
-            cause = " ".join(str(error).split())[:200]
+            cause = (str(error).splitlines() or [""])[0]
             raise UserError(
                 f"{checkpoint.repo} cannot be fetched ({type(error).__name__}: {cause}): on a "
                 "machine without the hub, copy a folder of weights there and name it"
