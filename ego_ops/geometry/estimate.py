@@ -16,7 +16,7 @@ from scipy.spatial.transform import RigidTransform
 from ego_ops.camera import PosePath
 from ego_ops.errors import Rejection
 from ego_ops.geometry import confidence
-from ego_ops.geometry.joint import Problem, State, adjust, follow, settle
+from ego_ops.geometry.joint import Problem, State, adjust, follow, reposed, settle
 from ego_ops.geometry.joint_prior import Priors
 from ego_ops.geometry.normal import Seen
 from ego_ops.geometry.observed import Estimate, Observed, TrackedPoints
@@ -107,7 +107,7 @@ def _adjusted(problem: Problem, state: State) -> State:
     """All frames together or, of many, keyframes together and then each frame between them."""
     count = len(problem.times)
     if count <= MOST_FRAMES:
-        return adjust(problem, state)
+        return adjust(problem, reposed(problem, adjust(problem, state, iterations=5)))
     keys = np.linspace(0, count - 1, MOST_FRAMES - 1).astype(int)
     keys = np.unique(np.append(keys, problem.reference))
     firm = adjust(problem.frames(keys), state.frames(keys))

@@ -16,7 +16,7 @@ from scipy.spatial.transform import RigidTransform, Rotation
 
 from ego_ops.camera import Camera
 from ego_ops.geometry.joint_prior import Priors, add_priors
-from ego_ops.geometry.normal import Normal, Seen, nearer, normal, short
+from ego_ops.geometry.normal import Normal, Seen, closer, nearer, normal, short
 from ego_ops.geometry.residuals import NOISE, Noise
 from ego_ops.geometry.view import Array, Index, Mask
 
@@ -135,6 +135,40 @@ def settle(problem: Problem, state: State, iterations: int = 3) -> State:
         points = nearer(problem.camera, problem.object, thing, points, *known)
         background = nearer(problem.camera, problem.background, world, background, *known)
     return replace(state, points=points, background=background)
+
+
+def reposed(problem: Problem, state: State) -> State:
+    """Each frame's poses as its own tracks want them, with the points where they are.
+
+    An adjustment that began from poor points can leave a few frames behind, whose tracks then
+    count as outliers; seen from the points that all the others agree on, they come back.
+    """
+    world, thing = poses_in_camera(state)
+    for width in (15.0, 6.0, 3.0):
+        known = (state.log_scale, problem.noise, width)
+        steps = closer(problem.camera, problem.background, _arrays(world), state.background, *known)
+        world = _stepped(world, steps)
+        steps = closer(problem.camera, problem.object, _arrays(thing), state.points, *known)
+        thing = _stepped(thing, steps)
+    camera = world.inv()
+    if problem.path is None:
+        camera = camera[0].inv() * camera
+        background = _applied(world[0], state.background)
+    else:
+        camera, background = state.camera, state.background
+    motion = camera * thing
+    held = motion[problem.reference]
+    return replace(
+        state,
+        camera=camera,
+        motion=motion * held.inv(),
+        points=_applied(held, state.points),
+        background=background,
+    )
+
+
+def _applied(pose: RigidTransform, points: Array) -> Array:
+    return points @ pose.rotation.as_matrix().T + pose.translation
 
 
 def covariances(problem: Problem, state: State, dense: bool) -> Array:

@@ -2,8 +2,8 @@
 
 Positions are (T, 3) metres, rotations (T, 4) scalar-last quaternions, and both trajectories are
 given at the same T steps and in the same frame. Each error of positions is also worth taking
-after `scaled`, which removes a wrong metric scale, or after `umeyama`, which removes the choice
-of frame as well.
+after `aligned`, which removes a wrong metric scale, or the choice of frame as well;
+`ego_ops.geometry.comparison` takes all of them. What does not match in length, or is not finite, is a ValueError.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def summary(errors: ArrayLike) -> Summary:
     if e.size == 0:
         raise ValueError("no errors to sum up")
     return Summary(
-        float(e.mean()), float(np.median(e)), _rms(e), float(e.max()), float(e[-1])
+        float(e.mean()), float(np.median(e)), rms(e), float(e.max()), float(e[-1])
     )  # fmt: skip
 
 
@@ -54,8 +54,13 @@ def geodesic(estimate: ArrayLike, truth: ArrayLike) -> Floats:
     """(T,) angles in radians, 0 to pi, between rotations given as quaternions (T, 4).
 
     q and -q are the same rotation. The angle is 2 acos|q·q'|.
+
+    Raises:
+        ValueError: the shapes differ, or a quaternion is zero or not finite.
     """
     a, b = _pair(estimate, truth)
+    if not ((a * a).sum(-1).all() and (b * b).sum(-1).all()):
+        raise ValueError("a quaternion of norm 0 is no rotation")
     # |a + b| and |a - b| are twice the cosine and the sine of a quarter of the angle. An arc
     # cosine would lose all angles below 1e-8.
     a = a / np.linalg.norm(a, axis=-1, keepdims=True)
@@ -71,7 +76,7 @@ def absolute_error(estimate: ArrayLike, truth: ArrayLike, align: Alignment = "ri
         align: what may first be fitted to the truth: nothing, a scale about the origin, a rigid
             motion, or both.
     """
-    return _rms(displacement(aligned(estimate, truth, align), truth))
+    return rms(displacement(aligned(estimate, truth, align), truth))
 
 
 def relative_error(
@@ -88,8 +93,9 @@ def relative_error(
     Raises:
         ValueError: the lengths differ, or there are not more than `step` poses.
     """
-    if len(estimate) != len(truth) or not 0 < step < len(truth):
-        raise ValueError(f"{len(estimate)} and {len(truth)} poses have no motions over {step}")
+    matching(estimate, truth)
+    if not 0 < step < len(truth):
+        raise ValueError(f"{len(truth)} poses have no motions over {step}")
     moved = estimate[:-step].inv() * estimate[step:]
     should = truth[:-step].inv() * truth[step:]
     off = should.inv() * moved
@@ -160,8 +166,15 @@ def straight_line(truth: RigidTransform, times: ArrayLike) -> RigidTransform:
 
     Args:
         times: (T,) seconds, rising.
+
+    Raises:
+        ValueError: there are not T times, or they do not rise.
     """
     t = np.asarray(times, float)
+    if t.shape != (len(truth),) or not (np.diff(t) > 0).all():
+        raise ValueError(
+            f"times of shape {t.shape} do not rise once for each of {len(truth)} poses"
+        )
     if len(truth) == 1:
         return truth
     ends = truth.translation[[0, -1]]
@@ -170,12 +183,45 @@ def straight_line(truth: RigidTransform, times: ArrayLike) -> RigidTransform:
     return RigidTransform.from_components(ends[0] + weight * (ends[1] - ends[0]), turn)
 
 
+def no_registration(object: RigidTransform, camera: RigidTransform) -> RigidTransform:
+    """The baseline that takes the moving camera for a still one: the object as each frame sees it.
+
+    Args:
+        object: T poses T_first_object.
+        camera: T poses T_first_camera.
+
+    Returns:
+        T poses T_camera_object, to be read as T_first_object.
+    """
+    matching(object, camera)
+    return camera.inv() * object
+
+
+def matching(estimate: RigidTransform, truth: RigidTransform) -> None:
+    """See that both have T finite poses.
+
+    Raises:
+        ValueError: the lengths differ, or a pose is not finite.
+    """
+    if len(estimate) != len(truth):
+        raise ValueError(f"{len(estimate)} and {len(truth)} poses do not match")
+    for name, poses in (("first", estimate), ("second", truth)):
+        bad = np.flatnonzero(~np.isfinite(poses.as_matrix()).all((1, 2)))
+        if len(bad):
+            raise ValueError(f"pose {bad[0]} of the {name} {len(poses)} is not finite")
+
+
 def _pair(a: ArrayLike, b: ArrayLike) -> tuple[Floats, Floats]:
     first, second = np.asarray(a, float), np.asarray(b, float)
     if first.shape != second.shape:
         raise ValueError(f"shapes {first.shape} and {second.shape} do not match")
+    for values in (first, second):
+        if not np.isfinite(values).all():
+            row = np.argwhere(~np.isfinite(values))[0].tolist()
+            raise ValueError(f"not finite at {row} of shape {values.shape}")
     return first, second
 
 
-def _rms(values: Floats) -> float:
+def rms(values: Floats) -> float:
+    """Root mean square of (n,) values."""
     return float(np.sqrt(np.mean(values**2)))

@@ -106,20 +106,13 @@ def normal(
         width: deviations at which the robust loss lets go.
         tied: (N, 3) where the points began; they are tied to it, weakly, along what no frame sees.
     """
-    local = placed(*pose, points)
-    error = seen.target - predicted(camera, local)
-    error[..., 2] += log_scale
-    weight = weights(error, seen.visible, seen.measured, noise, width)
+    error, weight, local = _errors(camera, seen, pose, points, log_scale, noise, width)
     by_frame = _by_frame(camera, local)
     by_point = _by_point(camera, local, pose[0])
     weighted = by_frame * weight[..., None]
     count, steps = seen.visible.shape
-    flat, flat_weighted = (
-        np.ascontiguousarray(a.swapaxes(0, 1)).reshape(steps, -1, WIDTH) for a in (by_frame, weighted)
-    )
-    blocks = flat_weighted.swapaxes(1, 2) @ flat
+    blocks, right = _summed(by_frame, weighted, error)
     pulled = (error * weight)[..., None]
-    right = (by_frame * pulled).sum((0, 2))
     coupling = sum(
         weighted[:, :, row, :, None] * by_point[:, :, row, None, :] for row in range(3)
     ).reshape(count, -1, 3)
@@ -140,10 +133,7 @@ def nearer(
     noise: Noise,
 ) -> Array:
     """Points (N, 3) one step nearer to where poses and scales that stay want them: see `normal`."""
-    local = placed(*pose, points)
-    error = seen.target - predicted(camera, local)
-    error[..., 2] += log_scale
-    weight = weights(error, seen.visible, seen.measured, noise, noise.width)
+    error, weight, local = _errors(camera, seen, pose, points, log_scale, noise, noise.width)
     by_point = _by_point(camera, local, pose[0])
     count = len(points)
     weighted = (by_point * weight[..., None]).reshape(count, -1, 3).swapaxes(1, 2)
@@ -156,6 +146,53 @@ def short(moves: Array, most: float = 0.3) -> Array:
     """Moves (N, 3) of points, none longer than `most` metres: longer ones are out of range."""
     length = np.linalg.norm(moves, axis=-1, keepdims=True)
     return moves * np.minimum(1.0, most / np.maximum(length, 1e-12))
+
+
+def closer(
+    camera: Camera,
+    seen: Seen,
+    pose: tuple[Array, Array],
+    points: Array,
+    log_scale: Array,
+    noise: Noise,
+    width: float,
+) -> Array:
+    """(T, 6) the step of each frame's pose alone that brings it closer to its tracks: see `normal`.
+    It is zero where too few are seen."""
+    error, weight, local = _errors(camera, seen, pose, points, log_scale, noise, width)
+    by_pose = jacobian(camera, local)
+    blocks, right = _summed(by_pose, by_pose * weight[..., None], error)
+    blocks += 1e-3 * np.eye(6)
+    steps = np.linalg.solve(blocks, right[..., None])[..., 0]
+    return np.where(seen.shows(6)[:, None], steps, 0.0)
+
+
+def _errors(
+    camera: Camera,
+    seen: Seen,
+    pose: tuple[Array, Array],
+    points: Array,
+    log_scale: Array,
+    noise: Noise,
+    width: float,
+) -> tuple[Array, Array, Array]:
+    """Errors (N, T, 3), their weights (N, T, 3), and the points in the camera frames (N, T, 3)."""
+    local = placed(*pose, points)
+    error = seen.target - predicted(camera, local)
+    error[..., 2] += log_scale
+    return error, weights(error, seen.visible, seen.measured, noise, width), local
+
+
+def _summed(by_frame: Array, weighted: Array, error: Array) -> tuple[Array, Array]:
+    """Frames' own blocks (T, k, k) and right side (T, k) of Jacobians (N, T, 3, k)."""
+    steps, width = by_frame.shape[1], by_frame.shape[3]
+    flat, flat_weighted = (
+        np.ascontiguousarray(a.swapaxes(0, 1)).reshape(steps, -1, width)
+        for a in (by_frame, weighted)
+    )
+    turned = flat_weighted.swapaxes(1, 2)
+    flat_error = np.ascontiguousarray(error.swapaxes(0, 1)).reshape(steps, -1, 1)
+    return turned @ flat, (turned @ flat_error)[..., 0]
 
 
 def _by_frame(camera: Camera, local: Array) -> Array:

@@ -14,6 +14,7 @@ from scipy.spatial.transform import RigidTransform, Rotation
 
 from ego_ops.camera import Camera
 from ego_ops.geometry.object_motion import at_all_frames, pnp
+from ego_ops.geometry.normal import Seen, nearer
 from ego_ops.geometry.observed import TrackedPoints
 from ego_ops.geometry.residuals import NOISE, jacobian, predicted, weights
 from ego_ops.geometry.view import Array, Mask
@@ -22,6 +23,8 @@ LEAST = 5
 """Points that must agree before a frame's pose is believed."""
 AGREE = 4.0
 """Pixels of reprojection error up to which an observation agrees with a pose."""
+EVERY, LOOKS = 5, 16
+"""After so many more frames the points are placed anew, from at most so many frames."""
 _WIDTHS = (30.0, 12.0, 5.0, 3.0, 3.0)
 """Deviations at which the robust loss lets go, from round to round."""
 
@@ -59,6 +62,7 @@ def register(
     points = np.full((tracks.count, 3), np.nan)
     poses: dict[int, tuple[Array, Array]] = {first: (np.eye(3), np.zeros(3))}
     _place(camera, tracks, points, first, poses[first])
+    seen = Seen.of(tracks.xy, tracks.visible, tracks.depth)
     for order in (range(first + 1, len(times)), range(first - 1, -1, -1)):
         last = first
         for t in order:
@@ -67,8 +71,25 @@ def register(
                 poses[t] = found
                 last = t
                 _place(camera, tracks, points, t, found)
+                if len(poses) % EVERY == 0:
+                    points = _improved(camera, seen, points, poses)
     known = np.isin(np.arange(len(times)), list(poses))
     return Registered(_filled(poses, times), points, known, first)
+
+
+def _improved(
+    camera: Camera, seen: Seen, points: Array, poses: dict[int, tuple[Array, Array]]
+) -> Array:
+    """The points as up to `LOOKS` of the frames that are posed see them, together."""
+    frames = np.sort(list(poses))
+    frames = frames[np.unique(np.linspace(0, len(frames) - 1, LOOKS).astype(int))]
+    placed = np.flatnonzero(np.isfinite(points[:, 0]))
+    pose = tuple(np.stack(part) for part in zip(*(poses[t] for t in frames), strict=True))
+    points = points.copy()
+    points[placed] = nearer(
+        camera, seen.tracks(placed).frames(frames), pose, points[placed], np.zeros(len(frames)), NOISE
+    )
+    return points
 
 
 def place(camera: Camera, tracks: TrackedPoints, poses: RigidTransform) -> Array:
