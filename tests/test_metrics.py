@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import RigidTransform, Rotation
 
 from ego_ops.geometry import metrics
+from ego_ops.geometry.comparison import Comparison, compare, reframed
 
 seeds = st.integers(0, 2**32 - 1)
 few = settings(max_examples=40, deadline=None)
@@ -84,7 +85,7 @@ def test_relative_error_of_a_drift_is_the_drift_of_a_step():
 @pytest.mark.parametrize("step", [0, 4, 9])
 def test_relative_error_wants_enough_poses(step):
     truth = path(np.random.default_rng(0), 4)
-    with pytest.raises(ValueError, match=f"no motions over {step}"):
+    with pytest.raises(ValueError, match=f"4 poses have no motions over {step}"):
         metrics.relative_error(truth, truth, step)
 
 
@@ -189,6 +190,155 @@ def test_baselines():
     assert len(metrics.straight_line(truth[:1], [0.0])) == 1
 
 
-def test_lengths_must_match():
+@few
+@given(seeds)
+def test_geodesic_is_a_distance(seed):
+    rng = np.random.default_rng(seed)
+    a, b, c = (Rotation.random(50, rng=rng).as_quat() for _ in range(3))
+    ab, bc, ac = metrics.geodesic(a, b), metrics.geodesic(b, c), metrics.geodesic(a, c)
+    assert (ac <= ab + bc + 1e-12).all()
+    np.testing.assert_allclose(metrics.geodesic(b, a), ab, atol=1e-12)
+    assert ((ab >= 0) & (ab <= np.pi)).all()
+
+
+def test_no_scale_mirrors_a_path():
+    truth = np.random.default_rng(0).normal(size=(9, 3))
+    assert metrics.scale(-truth, truth) == pytest.approx(-1)
+    np.testing.assert_array_equal(metrics.aligned(-truth, truth, "scale"), -truth)
+
+
+def resized(poses: RigidTransform, size: float) -> RigidTransform:
+    return RigidTransform.from_components(size * poses.translation, poses.rotation)
+
+
+def figures(found: Comparison) -> np.ndarray:
+    lengths = [list(vars(part).values()) for part in (found.metric, found.scaled)]
+    turns = [found.rotation_mean, found.rotation_final, found.rotation_rpe]
+    return np.array([*lengths[0], *lengths[1], *turns])
+
+
+@few
+@given(seeds, st.floats(0.05, 20))
+def test_scaled_errors_do_not_depend_on_the_scale(seed, size):
+    rng = np.random.default_rng(seed)
+    truth = path(rng)
+    found = near(rng, truth)
+    one, two = compare(found, truth), compare(resized(found, size), truth)
+    assert vars(two.scaled) == pytest.approx(vars(one.scaled), abs=1e-10)
+    assert two.scale == pytest.approx(one.scale / size)
+    assert two.rotation_mean == pytest.approx(one.rotation_mean)
+    exact = compare(resized(truth, size), truth)
+    assert max(vars(exact.scaled).values()) < 1e-9
+    assert exact.metric.ade == pytest.approx(
+        abs(size - 1) * np.linalg.norm(truth.translation, axis=1).mean()
+    )
+
+
+@few
+@given(seeds)
+def test_comparisons_do_not_depend_on_the_axes_of_the_first_camera(seed):
+    rng = np.random.default_rng(seed)
+    truth = path(rng)
+    found = near(rng, truth)
+    turn = RigidTransform.from_rotation(Rotation.random(rng=rng))
+    np.testing.assert_allclose(
+        figures(compare(turn * found, turn * truth, step=2)),
+        figures(compare(found, truth, step=2)),
+        atol=1e-9,
+    )
+
+
+@few
+@given(seeds)
+def test_comparisons_can_leave_the_object_s_own_frame_open(seed):
+    rng = np.random.default_rng(seed)
+    truth, own = path(rng), motion(rng)
+    found = near(rng, truth)
+    again = compare(found, truth * own, reframe=True)
+    np.testing.assert_allclose(
+        figures(again), figures(compare(found, truth, reframe=True)), atol=1e-9
+    )
+    exact = compare(truth * own, truth, reframe=True)
+    assert figures(exact).max() < 1e-7
+    there = reframed(truth, found)
+    np.testing.assert_allclose(there[0].as_matrix(), found[0].as_matrix(), atol=1e-12)
+    moved = there * there[0].inv()
+    should = truth * truth[0].inv()
+    np.testing.assert_allclose(moved.as_matrix(), should.as_matrix(), atol=1e-9)
+
+
+@few
+@given(seeds)
+def test_comparisons_are_the_metrics_one_by_one(seed):
+    rng = np.random.default_rng(seed)
+    truth = path(rng)
+    found = resized(near(rng, truth), 1.2)
+    both = compare(found, truth)
+    gap = np.linalg.norm(found.translation - truth.translation, axis=1)
+    assert (both.metric.ade, both.metric.fde) == pytest.approx((gap.mean(), gap[-1]))
+    assert both.metric.rmse == pytest.approx(
+        metrics.absolute_error(found.translation, truth.translation, "none")
+    )
+    assert both.scaled.rmse == pytest.approx(
+        metrics.absolute_error(found.translation, truth.translation, "scale")
+    )
+    assert both.metric.ate <= both.metric.rmse + 1e-12
+    assert both.scaled.ate <= min(both.scaled.rmse, both.metric.ate) + 1e-12
+    assert both.scaled.rmse <= both.metric.rmse + 1e-12
+    metres, radians = metrics.relative_error(found, truth)
+    assert both.metric.rpe == pytest.approx(np.sqrt((metres**2).mean()))
+    assert both.rotation_rpe == pytest.approx(np.sqrt((radians**2).mean()))
+
+
+def test_known_errors_of_a_shifted_and_turned_path():
+    truth = path(np.random.default_rng(0), 6)
+    off = RigidTransform.from_translation([0.0, 0.03, 0.0])
+    spin = RigidTransform.from_rotation(Rotation.from_rotvec([0, 0, 0.2]))
+    found = compare(off * truth * spin, truth)
+    assert (found.metric.ade, found.metric.fde) == pytest.approx((0.03, 0.03))
+    assert found.metric.ate < 1e-9
+    assert (found.rotation_mean, found.rotation_final) == pytest.approx((0.2, 0.2))
+
+
+@few
+@given(seeds)
+def test_without_registration_a_still_thing_seems_to_move_as_the_head_does(seed):
+    rng = np.random.default_rng(seed)
+    camera, place = path(rng), motion(rng)
+    still = RigidTransform.concatenate([place] * len(camera))
+    seen = metrics.no_registration(still, camera)
+    np.testing.assert_allclose((camera * seen).as_matrix(), still.as_matrix(), atol=1e-9)
+    turned = seen.rotation * seen.rotation[0].inv()
+    head = camera.rotation.inv() * camera.rotation[0]
+    np.testing.assert_allclose(turned.magnitude(), head.magnitude(), atol=1e-7)
+    unmoved = RigidTransform.concatenate([RigidTransform.identity()] * len(camera))
+    same = metrics.no_registration(camera, unmoved)
+    np.testing.assert_allclose(same.as_matrix(), camera.as_matrix(), atol=1e-12)
+
+
+def test_lengths_must_match_and_numbers_be_finite():
     with pytest.raises(ValueError, match=r"\(3, 3\) and \(4, 3\)"):
         metrics.displacement(np.zeros((3, 3)), np.zeros((4, 3)))
+    truth = path(np.random.default_rng(0), 5)
+    for pair in ((truth, truth[:4]), (truth[:4], truth)):
+        for measure in (compare, metrics.relative_error, reframed, metrics.no_registration):
+            with pytest.raises(ValueError, match="poses do not match"):
+                measure(*pair)
+    place = truth.translation.copy()
+    place[2, 1] = np.nan
+    odd = RigidTransform.from_translation(place)
+    for pair in ((odd, truth), (truth, odd)):
+        with pytest.raises(ValueError, match=r"pose 2 of the .* 5 is not finite"):
+            compare(*pair)
+    with pytest.raises(ValueError, match=r"not finite at \[2, 1\] of shape \(5, 3\)"):
+        metrics.scale(place, truth.translation)
+    with pytest.raises(ValueError, match="norm 0"):
+        metrics.geodesic(np.zeros((1, 4)), [[0, 0, 0, 1.0]])
+    with pytest.raises(ValueError, match="no motions over 1"):
+        compare(truth[:1], truth[:1])
+
+
+@pytest.mark.parametrize("times", [[0.0, 1.0], [0.0, 1.0, 1.0], [0.0, np.nan, 2.0]])
+def test_a_straight_line_wants_rising_times(times):
+    with pytest.raises(ValueError, match="rise once for each of 3 poses"):
+        metrics.straight_line(path(np.random.default_rng(0), 3), times)

@@ -3,7 +3,8 @@
 Positions are (T, 3) metres, rotations (T, 4) scalar-last quaternions, and both trajectories are
 given at the same T steps and in the same frame. Each error of positions is also worth taking
 after `aligned`, which removes a wrong metric scale, or the choice of frame as well;
-`ego_ops.geometry.comparison` takes all of them. What does not match in length, or is not finite, is a ValueError.
+`ego_ops.geometry.comparison` takes all of them. What does not match in length, or is not finite,
+is a ValueError.
 """
 
 from __future__ import annotations
@@ -152,7 +153,7 @@ def aligned(estimate: ArrayLike, truth: ArrayLike, align: Alignment) -> Floats:
         return a
     if align == "scale":
         factor = scale(a, b)
-        return a * factor if np.isfinite(factor) else a
+        return a * factor if factor > 0 else a  # no scale mirrors a path
     return umeyama(a, b, scale=align == "similarity").apply(a)
 
 
@@ -211,6 +212,11 @@ def matching(estimate: RigidTransform, truth: RigidTransform) -> None:
             raise ValueError(f"pose {bad[0]} of the {name} {len(poses)} is not finite")
 
 
+def rms(values: Floats) -> float:
+    """Root mean square of (n,) values."""
+    return float(np.sqrt(np.mean(values**2)))
+
+
 def _pair(a: ArrayLike, b: ArrayLike) -> tuple[Floats, Floats]:
     first, second = np.asarray(a, float), np.asarray(b, float)
     if first.shape != second.shape:
@@ -220,8 +226,3 @@ def _pair(a: ArrayLike, b: ArrayLike) -> tuple[Floats, Floats]:
             row = np.argwhere(~np.isfinite(values))[0].tolist()
             raise ValueError(f"not finite at {row} of shape {values.shape}")
     return first, second
-
-
-def rms(values: Floats) -> float:
-    """Root mean square of (n,) values."""
-    return float(np.sqrt(np.mean(values**2)))
