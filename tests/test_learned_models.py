@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,10 @@ from numpy.typing import NDArray
 torch = pytest.importorskip("torch", reason="perception with weights is not installed")
 transformers = pytest.importorskip("transformers", reason="likewise")
 
-from ego_ops.errors import UserError  # noqa: E402
+from ego_ops.errors import Rejection, UserError  # noqa: E402
 from ego_ops.perception.learned import detect  # noqa: E402
 from ego_ops.perception.learned.depth import DepthNetwork  # noqa: E402
+from ego_ops.perception.learned.depth_scale import DepthScale, ScaleFit  # noqa: E402
 from ego_ops.perception.learned.detect import Detector, iou  # noqa: E402
 from ego_ops.perception.learned.device import Device  # noqa: E402
 from ego_ops.perception.learned.images import Preparation  # noqa: E402
@@ -329,6 +331,68 @@ def test_a_batch_of_depth_is_what_single_pictures_give(
         whole, _ = DepthNetwork(weights / name, CPU, batch=5).sample(pictures, seen)
         single, _ = DepthNetwork(weights / name, CPU, batch=1).sample(pictures, seen)
         assert np.allclose(whole, single, rtol=1e-4)
+
+
+# Scale of relative depth
+
+
+def relative_scene(
+    steps: int = 40, points: int = 60, seed: int = 0
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """A network's values (T, N), true depths, and the true scale and shift (T,), which sway."""
+    random = np.random.default_rng(seed)
+    depth = random.uniform(0.3, 1.5, points) + np.zeros((steps, 1))
+    wave = np.sin(np.arange(steps) / 6)
+    scale, shift = 0.02 * (1 + 0.1 * wave), 0.4 + 0.05 * wave
+    return (1 / depth - shift[:, None]) / scale[:, None], depth, scale, shift
+
+
+def test_scale_and_shift_of_exact_values_are_found() -> None:
+    value, depth, scale, shift = relative_scene()
+    found = ScaleFit().fit(value, depth)
+    assert found.depth(value) == pytest.approx(depth, rel=0.02)
+    assert found.scale == pytest.approx(scale, rel=0.06)
+    assert found.shift == pytest.approx(shift, rel=0.06)
+    steady, depth, _, _ = relative_scene(steps=1)
+    assert ScaleFit().fit(steady, depth).depth(steady) == pytest.approx(depth, rel=1e-4)
+
+
+def test_wrong_and_missing_points_hardly_change_the_scale() -> None:
+    value, depth, _, _ = relative_scene()
+    random = np.random.default_rng(1)
+    known = depth * random.normal(1, 0.02, depth.shape)
+    known[:, :20] = random.uniform(0.1, 6, (len(depth), 20))  # a third is wrong
+    known[12:20] = np.nan  # and some frames show none
+    found = ScaleFit().fit(value, known).depth(value)
+    error = np.abs(found / depth - 1)
+    assert np.median(error) < 0.015
+    assert np.median(error[12:20]) < 0.05
+    assert error[:, 20:].max() < 0.15
+
+
+def test_what_lies_at_infinity_or_behind_has_no_depth() -> None:
+    scale = DepthScale(np.array([0.5, 0.5]), np.array([-1.0, 0.0]))
+    assert scale.depth(np.array([[4.0, 2.0, 1.0]] * 2)) == pytest.approx(
+        np.array([[1, np.nan, np.nan], [0.5, 1, 2]]), nan_ok=True
+    )
+
+
+def test_too_few_known_points_are_a_rejection() -> None:
+    value, depth, _, _ = relative_scene(steps=3)
+    known = np.full_like(depth, np.nan)
+    known[0, :7] = depth[0, :7]
+    with pytest.raises(Rejection, match="7 points of known depth, 8 are needed"):
+        ScaleFit().fit(value, known)
+
+
+def test_the_scale_takes_time_linear_in_frames() -> None:
+    def seconds(steps: int) -> float:
+        value, depth, _, _ = relative_scene(steps)
+        begun = time.perf_counter()
+        ScaleFit().fit(value, depth)
+        return time.perf_counter() - begun
+
+    assert min(seconds(1600) for _ in range(3)) < 12 * min(seconds(200) for _ in range(3)) + 0.05
 
 
 # Devices and checkpoints
