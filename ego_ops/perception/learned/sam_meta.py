@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,8 +66,8 @@ def _predictor(checkpoint: Path, kind: str, device: Device) -> Any:
     try:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)
         network.load_state_dict(state)
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
-        cause = " ".join(str(error).split())[:200]
+    except (OSError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        cause = " ".join(str(error).split())[:120]
         raise UserError(f"{checkpoint}: not a checkpoint of SAM {kind} ({cause})") from error
     network.eval().requires_grad_(False).to(device.device)
     return segment_anything.SamPredictor(network)
