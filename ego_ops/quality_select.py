@@ -198,20 +198,22 @@ def _count(
 ) -> None:
     groups = {"clips": np.ones_like(good), "ok": good, "selected": chosen}
     for what, mask in groups.items():
-        for corpus, number in _values(rows["corpus"], mask):
+        counts = Counter[str]()
+        _add(counts, rows["corpus"], mask)
+        for corpus, number in counts.items():
             tally.corpora[corpus][what] += number
-    tally.reasons.update(dict(_values(reason, ~chosen)))
+    _add(tally.reasons, reason, ~chosen)
     for limit, row in zip(tally.limits, failed, strict=True):
         tally.failing[limit.reason] += int(row.sum())
     for word in _WORDS:
-        tally.before[word].update(dict(_values(rows[word], good)))
-        tally.after[word].update(dict(_values(rows[word], chosen)))
+        _add(tally.before[word], rows[word], good)
+        _add(tally.after[word], rows[word], chosen)
 
 
-def _values(column: pa.ChunkedArray, mask: NDArray[np.bool_]) -> Iterator[tuple[str, int]]:
-    """How often each value occurs where the mask is true."""
-    for entry in column.filter(pa.array(mask)).value_counts():
-        yield entry["values"].as_py() or "", entry["counts"].as_py()
+def _add(counts: Counter[str], column: pa.ChunkedArray, mask: NDArray[np.bool_]) -> None:
+    """Count the values where the mask is true; null counts as empty."""
+    for entry in pc.fill_null(column, "").filter(pa.array(mask)).value_counts():
+        counts[entry["values"].as_py()] += entry["counts"].as_py()
 
 
 def _read(url: str, columns: Sequence[str], status: str | None) -> Iterator[tuple[str, pa.Table]]:
