@@ -26,6 +26,8 @@ from ego_ops.geometry.view import Array, Index, Mask, View, rms
 
 MOST_FRAMES = 60
 """Frames up to which all take part in one adjustment; of more, as many keyframes do."""
+COARSE_FRAMES = 26
+"""Frames that the coarse adjustment takes."""
 MOST_OBJECT, MOST_BACKGROUND = 160, 120
 """Tracks that take part in it, those seen longest; all are placed afterwards."""
 LONGEST_GAP = 1.0
@@ -58,7 +60,7 @@ def estimate(observed: Observed) -> Estimate:
         _chosen(begun.background, observed.background.visible, MOST_BACKGROUND),
     )
     few = _only(problem, part)
-    found = _adjusted(few, settle(few, _of(begun, part)))
+    found = _adjusted(few, _of(begun, part))
     points, background = _all_placed(problem, begun, found, part)
     return confidence.assessed(observed, factor, few, found, points, background)
 
@@ -104,23 +106,32 @@ def _ego_motion(observed: Observed, path: RigidTransform | None) -> tuple[RigidT
 
 
 def _adjusted(problem: Problem, state: State) -> State:
-    """All frames together or, of many, keyframes together and then each frame between them."""
-    count = len(problem.times)
-    if count <= MOST_FRAMES:
-        return adjust(problem, reposed(problem, adjust(problem, state, iterations=5)))
-    keys = np.linspace(0, count - 1, MOST_FRAMES - 1).astype(int)
-    keys = np.unique(np.append(keys, problem.reference))
+    """A coarse adjustment of some frames, all frames posed anew by its points, and a fine one.
+
+    Of many frames the fine one too takes part of them, and the others follow.
+    """
+    state = settle(problem, state)
+    coarse = _spread(problem, COARSE_FRAMES)
+    firm = adjust(problem.frames(coarse), state.frames(coarse), iterations=5)
+    state = reposed(problem, _carried_over(problem.times, coarse, state, firm))
+    if len(problem.times) <= MOST_FRAMES:
+        return adjust(problem, state)
+    keys = _spread(problem, MOST_FRAMES)
     firm = adjust(problem.frames(keys), state.frames(keys))
-    guess = replace(
-        _carried_over(problem.times, keys, state, firm),
-        points=firm.points,
-        background=firm.background,
-    )
-    return settle(problem, follow(problem, guess))
+    return settle(problem, follow(problem, _carried_over(problem.times, keys, state, firm)))
+
+
+def _spread(problem: Problem, most: int) -> Index:
+    """At most so many frames all over the clip, the reference among them."""
+    count = len(problem.times)
+    if count <= most:
+        return np.arange(count)
+    frames = np.linspace(0, count - 1, most - 1).astype(int)
+    return np.unique(np.append(frames, problem.reference))
 
 
 def _carried_over(times: Array, keys: Index, before: State, after: State) -> State:
-    """All frames' poses, corrected as those of the keyframes around them were."""
+    """The points of some frames' adjustment, and all frames' poses, corrected as those were."""
 
     def between(poses: RigidTransform) -> RigidTransform:
         return PosePath(times[keys], poses).held(times)
@@ -129,7 +140,7 @@ def _carried_over(times: Array, keys: Index, before: State, after: State) -> Sta
     local, firm = (state.camera.inv() * state.motion for state in (before, after))
     local = between(firm * local[keys].inv()) * local
     scale = np.interp(times, times[keys], after.log_scale)
-    return replace(before, camera=camera, motion=camera * local, log_scale=scale)
+    return State(camera, camera * local, after.points, after.background, scale)
 
 
 def _all_placed(

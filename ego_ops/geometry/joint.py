@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve, solveh_banded
+from scipy.linalg import cho_factor, cho_solve, solve_triangular, solveh_banded
 from scipy.spatial.transform import RigidTransform, Rotation
 
 from ego_ops.camera import Camera
@@ -184,8 +184,7 @@ def covariances(problem: Problem, state: State, dense: bool) -> Array:
         inverses = system.background.inverse(0.0), system.object.inverse(0.0)
         full, _ = _reduced(problem, system, inverses)
         size = len(problem.times)
-        inverse = np.linalg.inv(full).reshape(size, SIZE, size, SIZE)
-        blocks = inverse[np.arange(size), :, np.arange(size), :]
+        blocks = _diagonal_blocks(np.linalg.cholesky(full), size)
     else:
         blocks = _band_inverse(_held(problem, system.band))
     to_world = problem.priors.to_world(state.camera, state.motion, _middle(state.points))
@@ -292,6 +291,13 @@ def _posed(state: State, steps: Array) -> State:
     return replace(
         state, camera=camera, motion=motion, log_scale=state.log_scale + steps[:, 12]
     )
+
+
+def _diagonal_blocks(root: Array, steps: int) -> Array:
+    """(T, 13, 13) diagonal blocks of the inverse of a matrix with Cholesky factor `root`."""
+    inverse = solve_triangular(root, np.eye(len(root)), lower=True, check_finite=False)
+    columns = inverse.reshape(-1, steps, SIZE).transpose(1, 2, 0)
+    return columns @ columns.swapaxes(1, 2)
 
 
 def _stepped(pose: RigidTransform, steps: Array) -> RigidTransform:

@@ -9,23 +9,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from scipy.spatial.transform import RigidTransform, Rotation
 
-from ego_ops.camera import Camera
-from ego_ops.geometry.object_motion import at_all_frames, pnp
+from ego_ops.camera import Camera, PosePath
+from ego_ops.geometry.object_motion import pnp
 from ego_ops.geometry.normal import Seen, nearer
 from ego_ops.geometry.observed import TrackedPoints
 from ego_ops.geometry.residuals import NOISE, jacobian, predicted, weights
 from ego_ops.geometry.view import Array, Mask
 
+Pose = tuple[Array, Array]
+"""Rotation matrix (3, 3) and translation (3,) of T_camera_thing."""
 LEAST = 5
 """Points that must agree before a frame's pose is believed."""
 AGREE = 4.0
 """Pixels of reprojection error up to which an observation agrees with a pose."""
 EVERY, LOOKS = 5, 16
 """After so many more frames the points are placed anew, from at most so many frames."""
-_WIDTHS = (30.0, 12.0, 5.0, 3.0, 3.0)
+MOST = 120
+"""Points that a frame is posed by, at most."""
+_WIDTHS = (30.0, 10.0, 4.0, 3.0)
 """Deviations at which the robust loss lets go, from round to round."""
 
 
@@ -60,7 +65,7 @@ def register(
     # The earliest frame that shows nearly as much as any: what comes later is placed from there.
     first = int(np.argmax(ready >= max(LEAST, 0.6 * ready.max())))
     points = np.full((tracks.count, 3), np.nan)
-    poses: dict[int, tuple[Array, Array]] = {first: (np.eye(3), np.zeros(3))}
+    poses: dict[int, Pose] = {first: (np.eye(3), np.zeros(3))}
     _place(camera, tracks, points, first, poses[first])
     seen = Seen.of(tracks.xy, tracks.visible, tracks.depth)
     for order in (range(first + 1, len(times)), range(first - 1, -1, -1)):
@@ -78,7 +83,7 @@ def register(
 
 
 def _improved(
-    camera: Camera, seen: Seen, points: Array, poses: dict[int, tuple[Array, Array]]
+    camera: Camera, seen: Seen, points: Array, poses: dict[int, Pose]
 ) -> Array:
     """The points as up to `LOOKS` of the frames that are posed see them, together."""
     frames = np.sort(list(poses))
@@ -110,9 +115,9 @@ def resect(
     points: Array,
     seen: Array,
     depth: Array,
-    pose: tuple[Array, Array],
+    pose: Pose,
     widths: tuple[float, ...] = _WIDTHS,
-) -> tuple[Array, Array]:
+) -> Pose:
     """Robust least squares (Gauss-Newton) for the pose of one frame, from a pose nearby.
 
     Args:
@@ -133,12 +138,12 @@ def resect(
         normal = weighted.T @ by_pose
         normal.flat[::7] += 1e-3 + 1e-6 * normal.flat[::7]
         step = np.linalg.solve(normal, weighted.T @ error.ravel())
-        small = Rotation.from_rotvec(step[:3]).as_matrix()
+        small = cv2.Rodrigues(step[:3])[0]
         turn, shift = small @ turn, small @ shift + step[3:]
     return turn, shift
 
 
-def misses(camera: Camera, points: Array, seen: Array, pose: tuple[Array, Array]) -> Array:
+def misses(camera: Camera, points: Array, seen: Array, pose: Pose) -> Array:
     """(n,) reprojection errors in pixels; infinite for points behind the camera."""
     local = points @ pose[0].T + pose[1]
     gap = np.linalg.norm(predicted(camera, local)[:, :2] - seen, axis=-1)
@@ -150,13 +155,14 @@ def _posed(
     tracks: TrackedPoints,
     points: Array,
     t: int,
-    last: tuple[Array, Array],
+    last: Pose,
     share: float,
-) -> tuple[Array, Array] | None:
+) -> Pose | None:
     """The pose of frame t from the last one known, or by RANSAC where that leads nowhere."""
     who = np.flatnonzero(tracks.visible[t] & np.isfinite(points[:, 0]))
     if len(who) < LEAST:
         return None
+    who = who[:: -(-len(who) // MOST)]
     places, seen = points[who], tracks.xy[t, who]
     enough = max(LEAST, share * len(who))
     pose = resect(camera, places, seen, tracks.depth[t, who], last)
@@ -176,7 +182,7 @@ def _posed(
 
 
 def _place(
-    camera: Camera, tracks: TrackedPoints, points: Array, t: int, pose: tuple[Array, Array]
+    camera: Camera, tracks: TrackedPoints, points: Array, t: int, pose: Pose
 ) -> None:
     """Give the points first seen with depth in frame t their places, in place."""
     new = np.flatnonzero(tracks.visible[t] & np.isnan(points[:, 0]) & np.isfinite(tracks.depth[t]))
@@ -184,9 +190,11 @@ def _place(
     points[new] = (local - pose[1]) @ pose[0]
 
 
-def _filled(poses: dict[int, tuple[Array, Array]], times: Array) -> RigidTransform:
-    known = {
-        t: RigidTransform.from_components(shift, Rotation.from_matrix(turn))
-        for t, (turn, shift) in poses.items()
-    }
-    return at_all_frames(known, times)
+def _filled(poses: dict[int, Pose], times: Array) -> RigidTransform:
+    """Poses of all frames, those between the known ones interpolated, those beyond them held."""
+    frames = sorted(poses)
+    turns, shifts = (np.stack(part) for part in zip(*(poses[t] for t in frames), strict=True))
+    known = RigidTransform.from_components(shifts, Rotation.from_matrix(turns))
+    if len(frames) == 1:
+        return RigidTransform.concatenate([known] * len(times))
+    return PosePath(times[frames], known).held(times)

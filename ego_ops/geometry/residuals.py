@@ -19,7 +19,7 @@ class Noise:
     depth: float = 0.12
     """Of a depth's logarithm. Depth networks err by a few per cent, but alike in neighbouring
     pixels and frames, so that one observation is worth a fraction of its own deviation."""
-    width: float = 3.0
+    width: float = 1.5
     """Deviations from which on an observation counts ever less (Cauchy's loss)."""
 
 
