@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -143,7 +144,8 @@ def select(shards_url: str, out: str, policy: Policy) -> Tally:
     except OSError as error:
         raise unwritable(out, error) from error
     finally:
-        aside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            aside.unlink()
     return tally
 
 

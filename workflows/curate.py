@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Column, Table
 
 from ego_ops.quality_policy import PRESETS, Policy
@@ -56,10 +57,12 @@ def run(config: CurateConfig) -> Tally:
 
 def _print(config: CurateConfig, tally: Tally) -> None:
     console = Console()
-    table = Table("corpus", "clips", "ok", "selected", "of ok", title=config.out)
+    table = Table("corpus", "clips", "ok", "selected", "of ok")
     for name, counts in sorted(tally.corpora.items()):
         share = f"{counts['selected'] / counts['ok']:.1%}" if counts["ok"] else "-"
-        table.add_row(name, *(str(counts[what]) for what in ("clips", "ok", "selected")), share)
+        table.add_row(
+            escape(name), *(str(counts[what]) for what in ("clips", "ok", "selected")), share
+        )
     console.print(table)
     if tally.reasons:
         why = Column("left out: first reason", overflow="fold")
@@ -69,7 +72,7 @@ def _print(config: CurateConfig, tally: Tally) -> None:
             limit = limits.get(reason)
             bound = limit.text if limit else ""
             every = str(tally.failing[reason]) if limit else ""
-            table.add_row(reason, str(count), every, bound)
+            table.add_row(escape(reason), str(count), every, bound)
         console.print(table)
     for word in ("verb", "object"):
         _print_words(console, word, tally.before[word], tally.after[word])
@@ -89,5 +92,5 @@ def _print(config: CurateConfig, tally: Tally) -> None:
 def _print_words(console: Console, word: str, before: Counter[str], after: Counter[str]) -> None:
     table = Table(f"{word} ({len(after)} of {len(before)} kinds kept)", "ok", "selected")
     for name, count in before.most_common(_TOP):
-        table.add_row(name or "(none)", str(count), str(after[name]))
+        table.add_row(escape(name) or "(none)", str(count), str(after[name]))
     console.print(table)

@@ -98,7 +98,9 @@ def ticks(scale: Axis) -> list[tuple[float, str]]:
     if scale.log:
         first, last = math.floor(math.log10(scale.low)), math.ceil(math.log10(scale.high))
         steps = (1,) if last - first > 2 else (1, 2, 5)
-        found = [m * 10.0**e for e in range(first, last + 1) for m in steps]
+        found = [
+            m * 10.0**e for e in range(first, last + 1, 1 + (last - first) // 7) for m in steps
+        ]
     else:
         rough = (scale.high - scale.low) / 4.5
         size = 10.0 ** math.floor(math.log10(rough))
