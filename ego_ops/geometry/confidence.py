@@ -7,12 +7,10 @@ from dataclasses import replace
 import numpy as np
 from scipy.spatial.transform import RigidTransform
 
-from ego_ops.camera import Camera
 from ego_ops.geometry.joint import Problem, State, covariances, poses_in_camera
-from ego_ops.geometry.normal import placed
-from ego_ops.geometry.observed import Estimate, Observed, TrackedPoints
+from ego_ops.geometry.observed import Estimate, Observed
 from ego_ops.geometry.registration import LEAST
-from ego_ops.geometry.residuals import Noise, predicted
+from ego_ops.geometry.residuals import Noise, misses
 from ego_ops.geometry.view import Array
 
 FLAGS = {
@@ -42,8 +40,8 @@ def assessed(
     """
     to_camera, to_object = poses_in_camera(found)
     to_first = to_camera[0]  # a recorded path may have been mended in its first frame too
-    error = _errors(observed.camera, to_object, points, observed.object)
-    missed = _errors(observed.camera, to_camera, background, observed.background)
+    error = misses(observed.camera, to_object, points, observed.object)
+    missed = misses(observed.camera, to_camera, background, observed.background)
     inliers, still = (np.nan_to_num(e, nan=np.inf) < AGREE for e in (error, missed))
     factor = ALIKE * max(1.0, _noise(error[inliers]) / problem.noise.pixel)
     rough = Noise(problem.noise.pixel * factor, problem.noise.depth * factor)
@@ -71,13 +69,6 @@ def assessed(
         observed=inliers.sum(1) >= LEAST,
         flags=frozenset(),
     )
-
-
-def _errors(camera: Camera, poses: RigidTransform, points: Array, tracks: TrackedPoints) -> Array:
-    """(T, N) reprojection errors, NaN where not visible or not placed."""
-    local = placed(poses.rotation.as_matrix(), poses.translation, points).swapaxes(0, 1)
-    gap = np.linalg.norm(predicted(camera, local)[..., :2] - tracks.xy, axis=-1)
-    return np.where(tracks.visible, gap, np.nan)
 
 
 def _noise(error: Array) -> float:

@@ -16,19 +16,22 @@ from scipy.spatial.transform import RigidTransform
 from ego_ops.camera import PosePath
 from ego_ops.errors import Rejection
 from ego_ops.geometry import confidence
-from ego_ops.geometry.joint import Problem, State, adjust, follow, reposed, settle
+from ego_ops.geometry.joint import Problem, State, adjust, follow, poses_in_camera, reposed, settle
 from ego_ops.geometry.joint_prior import Priors
 from ego_ops.geometry.normal import Seen
 from ego_ops.geometry.observed import Estimate, Observed, TrackedPoints
 from ego_ops.geometry.registration import LEAST, place, register
+from ego_ops.geometry.residuals import misses
 from ego_ops.geometry.triangulate import triangulate
 from ego_ops.geometry.view import Array, Index, Mask, View, rms
 
 MOST_FRAMES = 60
 """Frames up to which all take part in one adjustment; of more, as many keyframes do."""
+NEAR = 8.0
+"""Pixels up to which a track agrees with the first, rough poses."""
 COARSE_FRAMES = 26
 """Frames that the coarse adjustment takes."""
-MOST_OBJECT, MOST_BACKGROUND = 160, 120
+MOST_OBJECT, MOST_BACKGROUND = 130, 100
 """Tracks that take part in it, those seen longest; all are placed afterwards."""
 LONGEST_GAP = 1.0
 """Seconds for which the camera's pose may be bridged over."""
@@ -55,10 +58,15 @@ def estimate(observed: Observed) -> Estimate:
         factor = _scale_by(path, observed)
         observed = _rescaled(observed, factor)
     problem, begun = _begun(observed, path)
-    part = Part(
-        _chosen(begun.points, observed.object.visible, MOST_OBJECT),
-        _chosen(begun.background, observed.background.visible, MOST_BACKGROUND),
-    )
+    to_camera, to_object = poses_in_camera(begun)
+    agree = [
+        misses(observed.camera, pose, points, tracks) < NEAR
+        for pose, points, tracks in (
+            (to_object, begun.points, observed.object),
+            (to_camera, begun.background, observed.background),
+        )
+    ]
+    part = Part(_chosen(agree[0], MOST_OBJECT), _chosen(agree[1], MOST_BACKGROUND))
     few = _only(problem, part)
     found = _adjusted(few, _of(begun, part))
     points, background = _all_placed(problem, begun, found, part)
@@ -173,18 +181,18 @@ def _of(state: State, part: Part) -> State:
     )
 
 
-def _chosen(points: Array, visible: Mask, most: int) -> Index:
-    """Tracks with a place, those seen in most frames; and for each frame, as far as there are as
-    many, a tenth of them that it sees."""
-    count = np.where(np.isfinite(points[:, 0]), visible.sum(0), 0)
+def _chosen(agree: Mask, most: int) -> Index:
+    """Tracks that agree (T, N) with the motion in most frames; and for each frame, as far as there
+    are as many, an eighth of them that agree in it."""
+    count = agree.sum(0)
     order = np.argsort(-count, kind="stable")
-    order = order[count[order] >= 2]
+    order = order[count[order] >= 3]
     taken = np.zeros(len(count), bool)
     taken[order[:most]] = True
     each = most // 8
-    for t in np.flatnonzero((visible & taken).sum(1) < each):
-        more = order[visible[t, order] & ~taken[order]]
-        taken[more[: each - int((visible[t] & taken).sum())]] = True
+    for t in np.flatnonzero((agree & taken).sum(1) < each):
+        more = order[agree[t, order] & ~taken[order]]
+        taken[more[: each - int((agree[t] & taken).sum())]] = True
     return np.flatnonzero(taken)
 
 

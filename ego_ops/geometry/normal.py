@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ego_ops.camera import Camera
-from ego_ops.geometry.residuals import Noise, jacobian, predicted, weights
+from ego_ops.geometry.residuals import Noise, jacobian, placed, predicted, weights
 from ego_ops.geometry.view import Array, Index, Mask
 
 WIDTH = 7
@@ -82,12 +82,6 @@ class Normal:
         """(N, 3) the points' steps that go with the frames' (T, 7)."""
         taken = (self.coupling.swapaxes(1, 2) @ steps.ravel())
         return np.einsum("nij,nj->ni", inverse, self.pull - taken)
-
-
-def placed(rotation: Array, shift: Array, points: Array) -> Array:
-    """(N, T, 3) points (N, 3) in T camera frames: rotation (T, 3, 3), shift (T, 3)."""
-    flat = points @ rotation.reshape(-1, 3).T
-    return flat.reshape(len(points), -1, 3) + shift
 
 
 def normal(
