@@ -59,8 +59,8 @@ def _scene(seed: int, rng: np.random.Generator, duration: float) -> tuple[Scene,
     yaw = sign * (22.0 + rng.uniform(-5, 5))
     path = motion.carry(
         layout.standing(thing, first, yaw),
-        layout.standing(thing, last, yaw + rng.uniform(-20, 90) * sign),
-        rng.uniform(0.05, 0.16), np.radians(rng.normal(0, [18, 8, 22])),
+        layout.standing(thing, last, yaw + rng.uniform(-40, 130) * sign),
+        rng.uniform(0.05, 0.16), np.radians(rng.normal(0, [24, 10, 28])),
         base.contact + 0.03, ends - 0.03,
     )  # fmt: skip
     x, z = (first + last) / 2

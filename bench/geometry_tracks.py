@@ -23,12 +23,12 @@ STILL, OBJECT, HANDS = range(3)
 
 NOISE = 0.7
 """Standard deviation of a track along each axis, pixels."""
-UNNOTICED = 0.3
+UNNOTICED, NOTICED = 0.4, 0.15
 """Share of occlusions that the tracker does not notice at once, and of the frames in which it
 then does."""
 DRAG = 0.6
 """Random walk while dragged along, pixels a frame."""
-DRIFT = 0.5
+DRIFT = 1.5
 """Offset after an occlusion of one frame, pixels; grows with the root of its length."""
 DRIFTING, LOST = 0.7, 0.1
 """Shares of occlusions after which a track comes back with an offset, or never."""
@@ -161,7 +161,7 @@ def _onward(
         if begins.any():
             found = film.under(t, ideal[t, begins])
             anchor.body[begins], anchor.local[begins] = found.body, found.local
-        dragged = (dragged & ~seen[t] & (rng.random(count) > UNNOTICED)) | begins
+        dragged = (dragged & ~seen[t] & (rng.random(count) > NOTICED)) | begins
         slip = np.where(begins[:, None], 0, slip + rng.normal(0, DRAG, (count, 2)))
         to_camera = np.linalg.inv(film.world_camera[t]) @ film.bodies[anchor.body, t]
         along = film.camera.project(_moved(to_camera, anchor.local)) + slip
