@@ -7,12 +7,16 @@ twice that, and 1 to 12 degrees/s with peaks of 10 to 45 while the head turns.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import RigidTransform, Rotation
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.geometry_tracks import HANDS, OBJECT, STILL, Film
 from ego_ops.camera import Camera

@@ -13,13 +13,17 @@ that the authors publish: voxels of 0.1 m, 1.5 voxels for RANSAC (100,000 trials
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import RigidTransform, Rotation
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.geometry_tracks import STILL, Film
 from ego_ops.geometry import metrics

@@ -8,12 +8,16 @@ occlusion (`bench.geometry_tracks`).
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import RigidTransform, Rotation
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.geometry_film import make_film
 from bench.geometry_tracks import (
