@@ -64,7 +64,10 @@ class Pipeline(Protocol):
         """Turn what was perceived into a trajectory."""
 
 
-PIPELINES = {"geometric": "ego_ops.perception.geometric:GeometricPipeline"}
+PIPELINES = {
+    "geometric": "ego_ops.perception.geometric:GeometricPipeline",
+    "learned": "ego_ops.perception.learned.pipeline:LearnedPipeline",
+}
 """Pipelines by the name that `--perception` takes; `module:Class` names one of your own."""
 
 

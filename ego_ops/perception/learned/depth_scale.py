@@ -29,6 +29,10 @@ class DepthScale:
     shift: Array
     """(T,) 1/m."""
 
+    def frame(self, t: int) -> DepthScale:
+        """That of frame t alone."""
+        return DepthScale(self.scale[t : t + 1], self.shift[t : t + 1])
+
     def depth(self, value: Array) -> Array:
         """Metres of values (T, ...); NaN where they would lie behind the camera or at infinity."""
         extra = (slice(None),) + (None,) * (np.ndim(value) - 1)

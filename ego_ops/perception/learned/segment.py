@@ -31,6 +31,8 @@ class Prompts:
     """(T, 4)."""
     hands: Array
     """(T, K, 4) of up to K hands; K may be 0. A column is one hand."""
+    start: int = 0
+    """The frame in which it is surest where the object is."""
 
     @property
     def all(self) -> Array:

@@ -34,14 +34,14 @@ class SamVideo:
     def masks(self, images: NDArray[np.uint8], prompts: Prompts) -> Masks:
         """Masks of T pictures (T, H, W, 3), from one box of each thing.
 
-        The object is asked for in the first frame that has its box, a hand in the frame with its
-        box that is next to that. What has no box in any frame has no mask.
+        Each is asked for in the frame next to `prompts.start` that has its box. What has no box
+        in any frame has no mask.
 
         Raises:
             UserError: the checkpoint cannot be loaded.
         """
         found = Masks.empty(images.shape)
-        starts = _starts(prompts.known)
+        starts = _starts(prompts.known, prompts.start)
         if not starts:
             return found
         network = self.device.load("Sam2VideoModel", self.folder)
@@ -127,11 +127,10 @@ class _Thing:
         return mask[0, 0].cpu().numpy()
 
 
-def _starts(known: Mask) -> dict[int, int]:
-    """The frame in which each thing is asked for that has a box in any, of `known` (T, K)."""
+def _starts(known: Mask, start: int) -> dict[int, int]:
+    """The frame next to `start` in which each thing has a box, of `known` (T, K)."""
     frames = {k: np.flatnonzero(known[:, k]) for k in range(known.shape[1])}
-    middle = frames[0][0] if len(frames[0]) else 0
-    return {k: int(seen[np.abs(seen - middle).argmin()]) for k, seen in frames.items() if len(seen)}
+    return {k: int(seen[np.abs(seen - start).argmin()]) for k, seen in frames.items() if len(seen)}
 
 
 def _passes(steps: int, starts: dict[int, int]) -> list[tuple[NDArray[np.int64], bool]]:
