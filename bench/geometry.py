@@ -10,7 +10,8 @@ poses (2 mm and 0.1 degrees of noise), and with the object hidden in 30 % of the
 count like the others.
 
 Time is CPU time of this process, with numerical libraries held to one thread. `growth` tells it
-by frames and tracks. The method of EgoScaler needs `pip install -r bench/requirements.txt`.
+by frames and tracks, and `growth_ok` whether it grows no faster than they do. EgoScaler's method
+needs `pip install -r bench/requirements.txt`.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench import geometry_peer as peer
-from bench.geometry_growth import growth
+from bench.geometry_growth import growth, is_linear
 from bench.geometry_peer import Motion
 from bench.geometry_scenes import Clip, make_clip
 from bench.geometry_score import scale_of_places, score
@@ -84,6 +85,7 @@ def main() -> None:
         if missing:
             result[variant] |= {"egoscaler": None, "egoscaler_left_out": missing}
     result["growth"] = growth()
+    result["growth_ok"] = is_linear(result["growth"])
     print(table(result), file=sys.stderr)
     print(json.dumps(result))
 

@@ -17,6 +17,8 @@ Floats = NDArray[np.float64]
 CAMERA = Camera(300.0, 300.0, 319.5, 239.5, 640, 480)
 SIZES = ((50, 250), (50, 500), (50, 1000), (100, 500), (200, 500), (300, 1000), (300, 2000))
 """Frames, and tracks: half of them on the object, the others on the background."""
+LIMIT = 5.0
+"""Seconds for 300 frames with 1,000 tracks."""
 
 
 def growth() -> list[dict[str, Any]]:
@@ -29,6 +31,14 @@ def growth() -> list[dict[str, Any]]:
         spent = round(time.process_time() - begin, 3)
         rows.append({"frames": frames, "tracks": tracks, "s": spent})
     return rows
+
+
+def is_linear(rows: list[dict[str, Any]]) -> bool:
+    """Whether twice the frames, and twice the tracks, cost no more than twice as much, a tenth
+    allowed for the clock, and 300 frames with 1,000 tracks no more than `LIMIT`."""
+    spent = {(row["frames"], row["tracks"]): row["s"] for row in rows}
+    doubled = [((100, 500), (200, 500)), ((50, 500), (50, 1000)), ((300, 1000), (300, 2000))]
+    return spent[300, 1000] <= LIMIT and all(spent[b] <= 2.2 * spent[a] for a, b in doubled)
 
 
 def made_up(frames: int, tracks: int, seed: int = 0) -> Observed:

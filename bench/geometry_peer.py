@@ -63,7 +63,7 @@ def published(observed: Observed, film: Film, depth: NDArray[np.float32]) -> Mot
     """
     if observed.path is not None:
         return _lifted(observed, observed.path[0].inv() * observed.path)
-    import open3d
+    import open3d  # type: ignore[import-not-found]
 
     open3d.utility.set_verbosity_level(open3d.utility.VerbosityLevel.Error)
     open3d.utility.random.seed(0)

@@ -82,7 +82,7 @@ def make_clip(seed: int, frames: int = FRAMES, fps: float = FPS) -> Clip:
     first_world = rigid(film.world_camera[0]).inv()
     path, thing = (first_world * rigid(m) for m in (film.world_camera, film.bodies[OBJECT]))
     on_object, first = _object_points(scene, film, rng)
-    tracks = _tracked(film, depth, on_object, first, 0 * first, rng)
+    tracks = _tracked(film, depth, on_object, first, np.zeros(len(first)), rng)
     still, first_still, wander = _background_points(film, rng)
     background = _tracked(film, depth, still, first_still, wander, rng)
     observed = Observed(film.camera, film.times, tracks, background)
@@ -107,9 +107,11 @@ def degraded(depth: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np
     """Depth (T, H, W) with a wrong scale, flicker and a smooth bias that changes slowly."""
     steps, height, width = depth.shape
     scale = max(1 + rng.normal(0, SCALE_ERROR), 0.6) * (1 + rng.normal(0, FLICKER, steps))
-    fixed, begin, end = rng.normal(0, 1, (3, 5, 5))
+    fields = rng.normal(0, 1, (3, 5, 5))
     turn = np.linspace(0, np.pi / 2, steps)[:, None, None]
-    coarse = np.sqrt(0.7) * fixed + np.sqrt(0.3) * (np.cos(turn) * begin + np.sin(turn) * end)
+    coarse = np.sqrt(0.7) * fields[0] + np.sqrt(0.3) * (
+        np.cos(turn) * fields[1] + np.sin(turn) * fields[2]
+    )
     bias = np.stack([cv2.resize(c, (width, height), interpolation=cv2.INTER_CUBIC) for c in coarse])
     bias *= BIAS / np.sqrt(np.mean(bias**2))
     return (depth * scale[:, None, None] * (1 + bias)).astype(np.float32)
