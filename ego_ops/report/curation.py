@@ -119,6 +119,7 @@ def _card(
     tally: Tally, name: str, values: Floats, chosen: np.ndarray, limits: Sequence[Bound]
 ) -> Card:
     unit, factor = units.unit(name)
+    shown, yes_no = values.astype(float) * factor, name.startswith("is_")
     low = max((limit.low for limit in limits), default=-np.inf) * factor
     high = min((limit.high for limit in limits), default=np.inf) * factor
     return Card(
@@ -126,7 +127,7 @@ def _card(
         title=units.title(name),
         unit=unit,
         meaning=SCORES[name],
-        picture=histogram.svg(values.astype(float) * factor, chosen, low, high, SCORES[name]),
+        picture=histogram.svg(shown, chosen, low, high, SCORES[name], yes_no),
         limits=[_limit(tally, limit, factor) for limit in limits],
         medians=_medians(name, values, chosen, tally),
     )

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-BINS = 44
+BINS, LEAST_BINS = 44, 10
+"""Bars at most, and at least where clips are few."""
 WIDTH, HEIGHT = 340.0, 118.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 8.0, 332.0, 12.0, 98.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 16.0, 324.0, 12.0, 98.0
 _FAR = 2.0
 """A limit further outside of the values than this many of their ranges is not drawn."""
 
@@ -27,7 +28,7 @@ class Axis:
     log: bool
     limits: tuple[float, ...]
     """Those of the limits that lie on it."""
-    bins: int = BINS
+    bins: int
 
     def share(self, values: Floats | float) -> Floats:
         """Values as shares of the axis, 0 to 1; what lies beyond it is put at its ends."""
@@ -41,15 +42,16 @@ class Axis:
         return _LEFT + float(self.share(value)) * (_RIGHT - _LEFT)
 
 
-def axis(values: Floats, limits: Sequence[float]) -> Axis:
+def axis(values: Floats, limits: Sequence[float], yes_no: bool = False) -> Axis:
     """An axis from the lowest to the highest half per cent of values, and over near limits.
 
     It is logarithmic where the values are positive and reach far beyond their median.
 
     Args:
         values: (n,) finite, at least one.
+        yes_no: the values are 0 and 1.
     """
-    if np.isin(values, (0, 1)).all():  # yes or no
+    if yes_no:
         return Axis(-0.5, 1.5, False, tuple(v + 0.5 for v in limits if v == 0), 2)
     low, middle, high = (float(v) for v in np.percentile(values, [0.5, 50, 99.5]))
     log = low > 0 and high > 12 * middle
@@ -57,15 +59,24 @@ def axis(values: Floats, limits: Sequence[float]) -> Axis:
     near = [v for v in limits if low - _FAR * room <= v <= high + _FAR * room]
     near = [v for v in near if v > 0 or not log]
     low, high = min([low, *near]), max([high, *near])
-    if low == high:
+    if high - low < 1e-9 * max(abs(low), abs(high), 1e-9):  # as good as one value
+        room = max(room, abs(low), 1e-9)
         low, high = low - room / 2, high + room / 2
     elif near and not log:  # so that a limit at an end can be seen
         pad = 0.02 * (high - low)
         low, high = low - pad * (low in near), high + pad * (high in near)
-    return Axis(low, high, log, tuple(near))
+    bins = min(BINS, max(LEAST_BINS, round(2 * math.sqrt(len(values)))))
+    return Axis(low, high, log, tuple(near), bins)
 
 
-def svg(values: Floats, chosen: NDArray[np.bool_], low: float, high: float, label: str) -> str:
+def svg(
+    values: Floats,
+    chosen: NDArray[np.bool_],
+    low: float,
+    high: float,
+    label: str,
+    yes_no: bool = False,
+) -> str:
     """All values in a light colour, those of selected clips before them, and the limits.
 
     Args:
@@ -73,8 +84,9 @@ def svg(values: Floats, chosen: NDArray[np.bool_], low: float, high: float, labe
         chosen: (n,) which belong to selected clips.
         low, high: the limits in that unit; infinite where there is none.
         label: for those who hear the page.
+        yes_no: the values are 0 and 1.
     """
-    scale = axis(values, [v for v in (low, high) if math.isfinite(v)])
+    scale = axis(values, [v for v in (low, high) if math.isfinite(v)], yes_no)
     at = np.minimum((scale.share(values) * scale.bins).astype(int), scale.bins - 1)
     every, kept = (np.bincount(one, minlength=scale.bins) for one in (at, at[chosen]))
     parts = [f'<svg viewBox="0 0 {WIDTH:g} {HEIGHT:g}" role="img" aria-label="{label}">']
@@ -98,9 +110,8 @@ def ticks(scale: Axis) -> list[tuple[float, str]]:
     if scale.log:
         first, last = math.floor(math.log10(scale.low)), math.ceil(math.log10(scale.high))
         steps = (1,) if last - first > 2 else (1, 2, 5)
-        found = [
-            m * 10.0**e for e in range(first, last + 1, 1 + (last - first) // 7) for m in steps
-        ]
+        powers = range(first, last + 1, 1 + (last - first) // 7)
+        found = [m * 10.0**e for e in powers for m in steps]
     else:
         rough = (scale.high - scale.low) / 4.5
         size = 10.0 ** math.floor(math.log10(rough))
