@@ -107,7 +107,7 @@ def degraded(depth: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np
     """Depth (T, H, W) with a wrong scale, flicker and a smooth bias that changes slowly."""
     steps, height, width = depth.shape
     scale = max(1 + rng.normal(0, SCALE_ERROR), 0.6) * (1 + rng.normal(0, FLICKER, steps))
-    fields = rng.normal(0, 1, (3, 5, 5))
+    fields = rng.standard_normal((3, 5, 5))
     turn = np.linspace(0, np.pi / 2, steps)[:, None, None]
     coarse = np.sqrt(0.7) * fields[0] + np.sqrt(0.3) * (
         np.cos(turn) * fields[1] + np.sin(turn) * fields[2]
