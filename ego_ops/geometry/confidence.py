@@ -7,20 +7,36 @@ from dataclasses import replace
 import numpy as np
 from scipy.spatial.transform import RigidTransform
 
+from ego_ops.geometry.ambiguity import planar, reversal, symmetric
 from ego_ops.geometry.joint import Problem, State, covariances, poses_in_camera
 from ego_ops.geometry.observed import Estimate, Observed
-from ego_ops.geometry.registration import LEAST
 from ego_ops.geometry.residuals import Noise, misses
-from ego_ops.geometry.view import Array
+from ego_ops.geometry.view import Array, Mask
 
 FLAGS = {
-    "uncertain": "a pose is known to no better than 3 cm or 0.35 rad for a tenth of the clip",
+    "uncertain": "more than a tenth of the observed poses are known to no better than 1.5 cm or 8 "
+    "degrees, or fewer than half of the object's observations agree with its motion",
+    "ambiguous": "the tracks fit nearly as well with depth and turning read in reverse",
+    "planar": "the object's points lie in a plane",
+    "symmetric": "the object's surface slips along itself about an axis: only its texture, as far "
+    "as the tracks hold it, tells that rotation",
+    "bridged": "more than half of the frames do not show the object",
 }
+"""What can be wrong with a clip as a whole, or must be known of it. `uncertain` and `ambiguous`
+say that the trajectory should not be trusted."""
 AGREE = 3.0
 """Pixels of reprojection error up to which an observation agrees with a motion."""
+LEAST = 5
+"""Points that must agree for a frame to count as observed."""
 ALIKE = 3.0
-"""Factor on standard deviations: a track errs alike in neighbouring frames, so that nine
+"""Factor on the tracks' noise: a track errs alike in neighbouring frames, so that nine
 observations are worth one."""
+POSITION, ROTATION = 0.015, np.radians(8.0)
+"""Deviations above which a pose is called uncertain."""
+REVERSED = 4.0
+"""Squared deviations a frame by which the reversed reading must fit worse. See `reversal`."""
+DENSE_FRAMES = 64
+"""Frames up to which the points count as unknowns in the covariance."""
 
 
 def assessed(
@@ -33,29 +49,34 @@ def assessed(
 ) -> Estimate:
     """Put a solution together with what it is worth.
 
+    A pose's confidence is 1 / (1 + (sd / limit)^2 for position and rotation), times the share of
+    its frame's observations that agree, and a tenth of that where the clip is ambiguous.
+
     Args:
         rescaled: from the depth as it was given to that of `problem`.
         problem, found: the tracks that took part, and the solution.
         points, background: (N, 3) and (M, 3) of all tracks, in the first camera frame.
     """
     to_camera, to_object = poses_in_camera(found)
-    to_first = to_camera[0]  # a recorded path may have been mended in its first frame too
     error = misses(observed.camera, to_object, points, observed.object)
     missed = misses(observed.camera, to_camera, background, observed.background)
     inliers, still = (np.nan_to_num(e, nan=np.inf) < AGREE for e in (error, missed))
-    factor = ALIKE * max(1.0, _noise(error[inliers]) / problem.noise.pixel)
-    rough = Noise(problem.noise.pixel * factor, problem.noise.depth * factor)
-    spread = covariances(replace(problem, noise=rough), found, dense=len(problem.times) <= 64)
-    turn, shift = (
-        np.sqrt(np.maximum(np.linalg.eigvalsh(spread[:, part, part])[:, -1], 0))
-        for part in (slice(0, 3), slice(3, 6))
-    )
-    middle = np.nanmedian(np.where(inliers.any(0)[:, None], points, np.nan), axis=0)
+    rough = max(1.0, _noise(error[inliers]) / problem.noise.pixel)
+    position_sd, rotation_sd = _deviations(problem, found, rough)
+    seen = inliers.sum(1) >= LEAST
+    flags = _flags(problem, found, rough, seen, position_sd, rotation_sd)
+    agreeing = inliers.sum(1) / np.maximum(observed.object.visible.sum(1), 1)
+    if inliers.sum() < 0.5 * observed.object.visible.sum():
+        flags |= {"uncertain"}
+    worth = 1 / (1 + (position_sd / POSITION) ** 2 + (rotation_sd / ROTATION) ** 2)
+    worth = worth * np.where(seen, agreeing, 1.0) * (0.1 if "ambiguous" in flags else 1.0)
+    to_first = to_camera[0]  # a recorded path may have been mended in its first frame too
     begun = to_first * found.motion[0]
+    firm = inliers.any(0) if inliers.any() else np.isfinite(points[:, 0])
+    middle = np.nanmedian(points[firm], axis=0) if firm.any() else np.full(3, np.nan)
     origin = RigidTransform.from_translation(begun.apply(middle))
-    along = to_first * found.motion * begun.inv()  # displacements since the first frame
     return Estimate(
-        object=along * origin,
+        object=to_first * found.motion * begun.inv() * origin,
         camera=to_first * found.camera,
         points=_moved(origin.inv() * begun, points),
         background=_moved(to_first, background),
@@ -63,12 +84,50 @@ def assessed(
         inliers=inliers,
         background_inliers=still,
         reprojection=error,
-        position_sd=shift,
-        rotation_sd=turn,
-        confidence=1 / (1 + (shift / 0.01) ** 2 + (turn / 0.1) ** 2),
-        observed=inliers.sum(1) >= LEAST,
-        flags=frozenset(),
+        position_sd=position_sd,
+        rotation_sd=rotation_sd,
+        confidence=worth,
+        observed=seen,
+        flags=frozenset(flags),
     )
+
+
+def _deviations(problem: Problem, found: State, rough: float) -> tuple[Array, Array]:
+    """(T,) of position, metres, and of rotation, radians, each along its worst direction."""
+    factor = ALIKE * rough
+    noise = Noise(problem.noise.pixel * factor, problem.noise.depth * factor, problem.noise.width)
+    dense = len(problem.times) <= DENSE_FRAMES
+    spread = covariances(replace(problem, noise=noise), found, dense=dense)
+    turn, shift = (
+        np.sqrt(np.maximum(np.linalg.eigvalsh(spread[:, part, part])[:, -1], 0))
+        for part in (slice(0, 3), slice(3, 6))
+    )
+    return shift, turn
+
+
+def _flags(
+    problem: Problem,
+    found: State,
+    rough: float,
+    seen: Mask,
+    position_sd: Array,
+    rotation_sd: Array,
+) -> set[str]:
+    flags = set()
+    doubtful = (position_sd > POSITION) | (rotation_sd > ROTATION)
+    if not seen.any() or doubtful[seen].mean() > 0.1:
+        flags.add("uncertain")
+    if seen.mean() < 0.5:
+        flags.add("bridged")
+    if len(found.points) >= LEAST:
+        flat = planar(found.points)
+        if flat:
+            flags.add("planar")
+        elif symmetric(found.points):
+            flags.add("symmetric")
+        if reversal(problem, found) < REVERSED * (ALIKE * rough) ** 2 / 9:
+            flags.add("ambiguous")
+    return flags
 
 
 def _noise(error: Array) -> float:

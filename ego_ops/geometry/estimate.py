@@ -16,6 +16,7 @@ from scipy.spatial.transform import RigidTransform
 from ego_ops.camera import PosePath
 from ego_ops.errors import Rejection
 from ego_ops.geometry import confidence
+from ego_ops.geometry.checked import check_arrays, check_spread
 from ego_ops.geometry.joint import Problem, State, adjust, follow, poses_in_camera, reposed, settle
 from ego_ops.geometry.joint_prior import Priors
 from ego_ops.geometry.normal import Seen
@@ -49,9 +50,11 @@ def estimate(observed: Observed) -> Estimate:
     """The object's trajectory.
 
     Raises:
-        Rejection: there is too little to tell it from (`too_few_tracks`, `lost_background`).
+        Rejection: there is too little to tell it from (`too_few_tracks`, `collinear_points`,
+            `lost_background`).
         ValueError: the arrays do not fit together, or what must be finite is not.
     """
+    check_arrays(observed)
     path, factor = None, 1.0
     if observed.path is not None:
         path = observed.path[0].inv() * observed.path
@@ -68,7 +71,15 @@ def estimate(observed: Observed) -> Estimate:
     ]
     part = Part(_chosen(agree[0], MOST_OBJECT), _chosen(agree[1], MOST_BACKGROUND))
     few = _only(problem, part)
+    if min(len(part.object), len(part.background)) < LEAST:
+        raise Rejection(
+            "too_few_tracks",
+            f"{len(part.object)} tracks of the object and {len(part.background)} of the background "
+            f"agree with one motion each, {LEAST} of both are needed",
+        )
     found = _adjusted(few, _of(begun, part))
+    local = poses_in_camera(found)[1].apply(np.median(found.points, axis=0))
+    check_spread(observed.camera, found.points, float(np.median(local[:, 2])))
     points, background = _all_placed(problem, begun, found, part)
     return confidence.assessed(observed, factor, few, found, points, background)
 

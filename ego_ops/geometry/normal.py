@@ -136,6 +136,20 @@ def nearer(
     return points + short(np.linalg.solve(own, weighted @ error.reshape(count, -1, 1))[..., 0])
 
 
+def loss(
+    camera: Camera,
+    seen: Seen,
+    pose: tuple[Array, Array],
+    points: Array,
+    log_scale: Array,
+    noise: Noise,
+    width: float,
+) -> float:
+    """What the tracks cost: see `normal`."""
+    error, weight, _ = _errors(camera, seen, pose, points, log_scale, noise, width)
+    return _cost(error, weight, seen, noise, width)
+
+
 def short(moves: Array, most: float = 0.3) -> Array:
     """Moves (N, 3) of points, none longer than `most` metres: longer ones are out of range."""
     length = np.linalg.norm(moves, axis=-1, keepdims=True)

@@ -88,6 +88,11 @@ class Estimate:
     """What is wrong with the clip as a whole: names of `ego_ops.geometry.confidence.FLAGS`."""
 
     @property
+    def trusted(self) -> bool:
+        """Whether nothing says that the trajectory should not be."""
+        return not self.flags & {"uncertain", "ambiguous"}
+
+    @property
     def scale(self) -> float:
         """Factor from measured depth to the estimate's lengths: the median over frames."""
         return float(np.median(self.depth_scale))
