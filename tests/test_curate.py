@@ -27,7 +27,7 @@ from ego_ops.errors import UserError
 from ego_ops.quality import SCORES
 from ego_ops.quality_policy import FENCED, Policy
 from ego_ops.quality_select import SCHEMA, Sample, select
-from ego_ops.report import histogram
+from ego_ops.report import histogram, units
 from ego_ops.storage import store
 from ego_ops.verdict import Verdict
 from tests.pipelines import trajectory
@@ -384,6 +384,39 @@ def test_the_page_has_every_score_that_is_there_and_needs_no_other_file(tmp_path
     for wanted in ("≥ 0.1: 25.0% out", "≤ 0.7: 50.0% out", "min_travel_m", "failed:decode_corrupt",
                    "rejected:no_object", "toy", "other", "cut", "[/pan]"):  # fmt: skip
         assert wanted in found.texts, wanted
+
+
+def test_a_page_where_no_clip_has_a_trajectory(tmp_path, capsys):
+    url, page = str(tmp_path / "shards"), tmp_path / "page.html"
+    commit(url, [(make_clip(0), NO_OBJECT), (make_clip(1), CORRUPT)])
+    out = str(tmp_path / "s.parquet")
+    run(CurateConfig(shards=url, out=out, policy="strict", html=page))
+    found = Page(page.read_text("utf-8"))
+    assert found.tags["svg"] == 0
+    assert {"rejected:no_object", "failed:decode_corrupt"} <= set(found.texts)
+    said = capsys.readouterr().out
+    assert "selected 0 of 0 trajectories (2 clips)" in said
+    assert "not tested" not in said
+    assert len(selected(out)) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("travel_m", 0.0123, "12.3\u202fmm"),
+        ("travel_m", 1.234, "1.23\u202fm"),
+        ("turn_rad", math.pi, "180°"),
+        ("top_turn_rad_s", math.pi / 2, "90.0°/s"),
+        ("top_speed_m_s", 0.5, "0.500\u202fm/s"),
+        ("jerk_rms_m_s3", 12.34, "12.3\u202fm/s³"),
+        ("inlier_share", 0.985, "98.5\u202f%"),
+        ("background_similarity", -0.25, "-0.250"),
+        ("object_points", 31.0, "31"),
+        ("depth_m", None, "-"),
+    ],
+)
+def test_numbers_are_told_in_units_that_people_use(name, value, text):
+    assert units.pretty(name, value) == text
 
 
 def test_bars_hold_every_clip_once_and_limits_lie_where_they_should():
