@@ -21,13 +21,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.geometry_film import make_film
 from bench.geometry_tracks import (
-    DRIFT,
-    DRIFTING,
     HANDS,
     OBJECT,
     STILL,
     Film,
     Points,
+    drift,
     follow,
     merge,
 )
@@ -106,7 +105,8 @@ def make_clip(seed: int, frames: int = FRAMES, fps: float = FPS) -> Clip:
 def degraded(depth: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
     """Depth (T, H, W) with a wrong scale, flicker and a smooth bias that changes slowly."""
     steps, height, width = depth.shape
-    scale = max(1 + rng.normal(0, SCALE_ERROR), 0.6) * (1 + rng.normal(0, FLICKER, steps))
+    flicker = 1 + FLICKER * rng.standard_normal((steps, 1, 1))
+    scale = max(1 + SCALE_ERROR * rng.standard_normal(), 0.6) * flicker
     fields = rng.standard_normal((3, 5, 5))
     turn = np.linspace(0, np.pi / 2, steps)[:, None, None]
     coarse = np.sqrt(0.7) * fields[0] + np.sqrt(0.3) * (
@@ -114,7 +114,7 @@ def degraded(depth: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np
     )
     bias = np.stack([cv2.resize(c, (width, height), interpolation=cv2.INTER_CUBIC) for c in coarse])
     bias *= BIAS / np.sqrt(np.mean(bias**2))
-    return (depth * scale[:, None, None] * (1 + bias)).astype(np.float32)
+    return (depth * scale * (1 + bias)).astype(np.float32)
 
 
 def _object_points(
@@ -216,6 +216,5 @@ def _hidden(tracks: TrackedPoints, rng: np.random.Generator) -> TrackedPoints:
         begin = 5 + at + before
         before += run
         visible[begin : begin + run] = False
-        off = rng.normal(0, DRIFT * np.sqrt(run), (tracks.count, 2))
-        xy[begin + run :] += off * (rng.random(tracks.count) < DRIFTING)[:, None]
+        xy[begin + run :] += drift(np.full(tracks.count, run), rng)
     return TrackedPoints(xy, visible, np.where(visible, tracks.depth, np.nan))

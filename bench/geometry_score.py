@@ -27,7 +27,8 @@ class Score:
 
 
 def score(
-    estimate: RigidTransform, truth: RigidTransform, centre: Floats, scale: float
+    estimate: RigidTransform, truth: RigidTransform, centre: Floats, scale: float,
+    frames: NDArray[np.bool_] | slice = slice(None),
 ) -> Score:  # fmt: skip
     """Compare how one and the same physical point moves.
 
@@ -43,8 +44,9 @@ def score(
         centre: (3,) metres, first camera frame.
         scale: factor from the estimate's lengths to the true ones at the object; see
             `scale_of_places`.
+        frames: mask (T,) of those that count, by default all.
     """
-    moved, should = (poses * poses[0].inv() for poses in (estimate, truth))
+    moved, should = ((poses * poses[0].inv())[frames] for poses in (estimate, truth))
     path, true_path = moved.apply(centre / scale), should.apply(centre)
     angle = metrics.geodesic(moved.rotation.as_quat(), should.rotation.as_quat())
     return Score(

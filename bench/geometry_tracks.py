@@ -28,10 +28,17 @@ UNNOTICED, NOTICED = 0.4, 0.15
 then does."""
 DRAG = 0.6
 """Random walk while dragged along, pixels a frame."""
-DRIFT = 1.5
-"""Offset after an occlusion of one frame, pixels; grows with the root of its length."""
-DRIFTING, LOST = 0.7, 0.1
+DRIFT, FURTHEST = 1.5, 3.0
+"""Offset along each axis after an occlusion of one frame, pixels; it grows with the root of the
+occlusion's length up to the second, from where on trackers find a point by its looks or not."""
+DRIFTING, LOST = 0.6, 0.1
 """Shares of occlusions after which a track comes back with an offset, or never."""
+
+
+def drift(frames: NDArray[np.int64], rng: np.random.Generator) -> Floats:
+    """(n, 2) pixels by which tracks come back off after (n,) hidden frames."""
+    size = np.minimum(DRIFT * np.sqrt(frames), FURTHEST) * (rng.random(len(frames)) < DRIFTING)
+    return np.asarray(rng.normal(0, 1, (len(frames), 2)) * size[:, None])
 
 
 @dataclass(frozen=True)
@@ -152,8 +159,7 @@ def _onward(
     anchor = Points(np.zeros(count, int), np.zeros((count, 3)))
     for t in frames:
         back = seen[t] & (hidden > 0)
-        drift = rng.normal(0, DRIFT, (count, 2)) * np.sqrt(hidden)[:, None]
-        offset += np.where((back & (rng.random(count) < DRIFTING))[:, None], drift, 0)
+        offset += np.where(back[:, None], drift(hidden, rng), 0)
         lost |= back & (rng.random(count) < LOST)
         hidden = np.where(seen[t], 0, hidden + (away[t] > 0))
         inside = film.camera.contains(np.nan_to_num(ideal[t], nan=-9.0), 1)
