@@ -51,7 +51,7 @@ SCORES = {
     "standing still",
     "depth_m": "median distance of the object along the optical axis, metres",
     "depth_scale": "median factor from measured depth to the lengths of the trajectory",
-    "depth_scale_spread": "spread of that factor over frames, relative",
+    "depth_scale_spread": "spread over frames of the factor from measured depth, relative",
     "side_m": "largest distance of the object to the side of, or above or below, the first "
     "camera's axis, metres",
     "near_m": "smallest distance of the object along the first camera's axis, metres",
