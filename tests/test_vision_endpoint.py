@@ -164,6 +164,15 @@ def test_frames_of_the_clip_alone_are_shown_small_stamped_and_in_order(server: S
     np.testing.assert_allclose(shades, [4 * f for f in frames], atol=2)
 
 
+def test_colours_are_kept(server: Server) -> None:
+    red = np.broadcast_to(np.array([220, 30, 10], np.uint8), (60, 90, 160, 3))
+    endpoint(server).locate(CLIP, TIMES, red)
+    url = server.asked[0]["messages"][0]["content"][1]["image_url"]["url"]
+    raw = base64.b64decode(url.partition(",")[2])
+    bgr = cv2.imdecode(np.frombuffer(raw, np.uint8), cv2.IMREAD_COLOR)
+    np.testing.assert_allclose(bgr[60:, 60:].mean((0, 1)), [10, 30, 220], atol=6)
+
+
 def test_fewer_frames_than_an_interval_has_ends_are_refused() -> None:
     with pytest.raises(UserError, match="two frames"):
         VisionEndpoint(frames=1)
@@ -292,8 +301,8 @@ def test_a_rate_limit_is_waited_for_as_long_as_the_server_says(server: Server) -
 def test_a_server_that_stays_in_trouble_fails_the_clip_for_now(server: Server, status: int) -> None:
     server.script = [error(status, headers={"Retry-After-Ms": "1"})]
     with pytest.raises(EndpointError, match=f"it says {status}") as caught:
-        ask(endpoint(server, max_retries=2))
-    assert len(server.asked) == 3
+        ask(endpoint(server, max_retries=3))
+    assert len(server.asked) == 4
     judged = verdict(caught.value)
     assert (judged.label, judged.attempts) == ("endpoint", MAX_ATTEMPTS)
 

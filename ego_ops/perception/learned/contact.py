@@ -54,7 +54,7 @@ class ContactChoice:
         boxes: Array,
         tips: Array,
         hand_boxes: Array,
-        background: Array | None = None,
+        background: Array | None,
     ) -> Choice:
         """The manipulated one of K candidates.
 
@@ -64,7 +64,7 @@ class ContactChoice:
                 are looked at instead.
             hand_boxes: (T, H, 4), NaN where not seen.
             background: (T, M, 2) tracks of the still world, NaN where not seen; None for a camera
-                that stands still.
+                that stands still, which a head's never does.
 
         Raises:
             ValueError: there is no candidate.
@@ -100,7 +100,7 @@ class ContactChoice:
         fingers = np.sort(closeness, -1)[..., -3:].mean(-1)
         return np.asarray(fingers.max(-1, initial=0.0))
 
-    def moving(self, boxes: Array, background: Array | None = None) -> Array:
+    def moving(self, boxes: Array, background: Array | None) -> Array:
         """(T, K) from 0 to 1, how likely each candidate moves against the background around a
         frame; 0 where that is not seen."""
         steps = len(boxes)
