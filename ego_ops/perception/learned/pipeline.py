@@ -143,8 +143,9 @@ class LearnedPipeline:
         with watch.stage("segment"):
             masks = self._masker.masks(decoded.images, prompts)
         with watch.stage("track"):
-            thing = longest(closeup(decoded, masks, self._trackers[0]), self.points)
-            background = longest(around(whole, masks), self.points)
+            thing = closeup(decoded, masks, self._trackers[0])
+            thing = longest(thing, self.points, "the object")
+            background = longest(around(whole, masks), self.points, "the background")
         with watch.stage("depth"):
             found = measured(decoded, thing, background, path, self._network, masks, self.cloud)
         interval = (located.t_start, located.t_end) if located else (clip.t_start, clip.t_end)

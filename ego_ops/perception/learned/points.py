@@ -32,6 +32,8 @@ CLEAR = 8
 """Pixels around the masks of object and hand that belong to neither them nor the background."""
 FEWEST_SEEN = 6
 """Frames in which a track must be seen."""
+FEWEST_TRACKS = 5
+"""Tracks without which no motion can be told."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +72,21 @@ def around(tracks: Tracks, masks: Masks) -> Tracks:
     return _seen(tracks, ~_each(masks.object | masks.hand, cv2.dilate, CLEAR))
 
 
-def longest(tracks: Tracks, most: int) -> Tracks:
-    """Those seen longest, `most` of them at most."""
+def longest(tracks: Tracks, most: int, of: str) -> Tracks:
+    """Those seen longest, `most` of them at most.
+
+    Args:
+        of: what they are on, for an error.
+
+    Raises:
+        Rejection: hardly any is seen for more than a moment (`too_few_tracks`).
+    """
     count = tracks.visible.sum(0)
     order = np.argsort(-count, kind="stable")[:most]
-    return tracks.select(np.sort(order[count[order] >= FEWEST_SEEN]))
+    kept = np.sort(order[count[order] >= FEWEST_SEEN])
+    if len(kept) < FEWEST_TRACKS:
+        raise Rejection("too_few_tracks", f"{len(kept)} tracks on {of}, {FEWEST_TRACKS} are needed")
+    return tracks.select(kept)
 
 
 def measured(
