@@ -31,7 +31,7 @@ VERBS = ("pick", "put", "move", "cut", "open", "wash", "pour", "stir")
 MIDDLES = {
     **dict.fromkeys(SCORES, 0.5),
     **{name: 0.8 for name in SCORES if name.endswith("_share")},
-    **dict.fromkeys(("is_static", "is_symmetric", "is_ambiguous"), 0.0),
+    **{name: 0.0 for name in SCORES if name.startswith("is_")},
     "position_sd_m": 0.008,
     "rotation_sd_rad": 0.1,
     "longest_gap_s": 0.2,

@@ -59,10 +59,15 @@ SCORES = {
     "clock_offset_s": "seconds by which the recorded poses lead the video",
     "motion_start_s": "when the object begins to move, seconds from the start of the video",
     "is_static": "1 where no frame shows beyond doubt that the object moved, else 0",
+    "is_uncertain": "1 where the estimate itself says that its poses are not sure enough, else 0",
     "is_symmetric": "1 where the object looks the same however it is turned about an axis, else 0",
     "is_ambiguous": "1 where more than one motion fits what was seen, else 0",
 }
 """Every score by its column's name, with its meaning. A score that a method lacks is null."""
+
+
+FLAGGED = ("uncertain", "symmetric", "ambiguous")
+"""Flags of an `Estimate` that are scores too, `is_` and the flag."""
 
 
 class Limit(NamedTuple):
@@ -135,8 +140,7 @@ def score_estimate(observed: Observed, estimate: Estimate) -> dict[str, float]:
         "depth_scale": estimate.scale,
         "depth_scale_spread": spread(estimate.depth_scale),
         "is_static": is_static(estimate.object, *sds),
-        "is_symmetric": float("symmetric" in estimate.flags),
-        "is_ambiguous": float("ambiguous" in estimate.flags),
+        **{f"is_{flag}": float(flag in estimate.flags) for flag in FLAGGED},
     }
 
 

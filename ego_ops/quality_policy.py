@@ -54,6 +54,8 @@ class Policy:
     """Largest standard deviation of the rotation, radians."""
     min_confidence: float | None = None
     """Least confidence, 0 to 1."""
+    max_is_uncertain: float | None = None
+    """0 drops clips whose estimate itself says that its poses are not sure enough."""
     max_background_rmse_px: float | None = None
     """Largest reprojection error of the still background, pixels."""
     max_depth_scale_spread: float | None = None
@@ -115,6 +117,7 @@ _DEFAULT = Policy(
     max_longest_gap_s=0.7,
     max_position_sd_m=0.03,
     max_rotation_sd_rad=0.35,
+    max_is_uncertain=0.0,
     max_background_rmse_px=2.0,
     max_top_speed_m_s=3.0,
     max_top_turn_rad_s=15.0,

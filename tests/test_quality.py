@@ -15,6 +15,7 @@ from ego_ops import quality, quality_motion
 from ego_ops.camera import Camera
 from ego_ops.curation import clamped, smoothed
 from ego_ops.errors import Rejection, UserError
+from ego_ops.geometry.confidence import FLAGS
 from ego_ops.geometry.object_motion import ObjectMotion
 from ego_ops.geometry.observed import Estimate, Observed, TrackedPoints
 from ego_ops.geometry.trajectory import trajectory
@@ -276,7 +277,8 @@ def test_scores_of_an_estimate_say_what_is_wrong_with_it():
     assert found["inlier_share"] == pytest.approx(0.4, abs=0.05)
     assert found["object_points"] == 20
     assert found["depth_scale_spread"] == pytest.approx(0.2)
-    assert (found["is_symmetric"], found["is_ambiguous"]) == (1, 1)
+    assert [found[f"is_{flag}"] for flag in ("symmetric", "ambiguous", "uncertain")] == [1, 1, 0]
+    assert set(quality.FLAGGED) <= set(FLAGS)
 
 
 def test_points_that_leave_the_picture_are_counted_in_the_worst_frame():
