@@ -52,6 +52,17 @@ def here(job: Job, half: Half, clip: Clip, *given: bytes) -> Any:
         return verdict(error)
 
 
+def ahead(job: Job, clip: Clip) -> None:
+    """Let a pipeline that can do so begin on the clip that it is asked for after the next one.
+
+    Raises:
+        UserError: the pipeline cannot be loaded.
+    """
+    prefetch = getattr(_loaded(job.perception, job.options), "prefetch", None)
+    if prefetch is not None:
+        prefetch(clip)
+
+
 @contextmanager
 def watched() -> Iterator[None]:
     """A stretch of attempts, after which the watchdog sleeps."""

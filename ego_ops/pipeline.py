@@ -55,6 +55,9 @@ class Pipeline(Protocol):
 
     Both halves are methods of one object, but on a cluster each runs in processes of its own that
     build the whole object: what only one half needs, weights above all, is loaded at its first use.
+
+    A pipeline may also have a method `prefetch(clip)`, which is called with the clip that comes
+    after the one it is asked for next, and returns at once: it may begin to decode that.
     """
 
     def perceive(self, clip: Clip) -> Any:

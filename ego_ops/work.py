@@ -7,6 +7,7 @@ that it can be given out twice, or again after a crash, at no cost but time.
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import socket
 import time
@@ -16,7 +17,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from ego_ops import rows, shards
-from ego_ops.attempt import watched
+from ego_ops.attempt import ahead, watched
 from ego_ops.bucket import read_bucket
 from ego_ops.check import invalid
 from ego_ops.claims import Claims
@@ -74,8 +75,11 @@ def perceive(job: Job, unit: Unit) -> list[Perceived]:
     worker = f"{socket.gethostname()}/{os.getpid()}"
     found = []
     with Claims(where, unit.bucket, unit.first, unit.last) as claims, watched():
-        for clip_id in left.to_pylist():
+        for clip_id, following in itertools.pairwise([*left.to_pylist(), None]):
             begun = time.perf_counter()
+            # Not where a worker died in either: it may die once more, and of `following`.
+            if following and not any(claims.deaths("perceive", k) for k in (clip_id, following)):
+                ahead(job, clips[following])
             outcome = guarded(job, claims, "perceive", clips[clip_id])
             seconds = time.perf_counter() - begun
             attempt = before.get(clip_id, 0) + 1

@@ -19,11 +19,13 @@ from scipy.spatial.transform import RigidTransform, Rotation
 
 pytest.importorskip("transformers", reason="perception with weights is not installed")
 
-from ego_ops import corpora, manifest, quality, shards
+from ego_ops import corpora, job, manifest, quality, shards, work
 from ego_ops.camera import PosePath
+from ego_ops.claims import Claims
 from ego_ops.clip import Box, Clip
 from ego_ops.corpora import Corpus, egodex
 from ego_ops.errors import MissingFileError, Rejection, UserError
+from ego_ops.manifest import Manifest
 from ego_ops.perception.ego_path import with_path
 from ego_ops.perception.learned import find, points
 from ego_ops.perception.learned.choose import Chooser, Hands, hands_of, linked
@@ -41,9 +43,11 @@ from ego_ops.perception.track_lk import LucasKanade
 from ego_ops.perception.tracks import Tracks
 from ego_ops.pipeline import load
 from ego_ops.recording import Recording
+from ego_ops.storage import store
 from ego_ops.synthetic import render, write_clip
 from ego_ops.synthetic.scene import sample_scene
-from tests import tiny_models
+from tests import egodex_files, pipelines, tiny_models
+from tests.noted import Noted
 from workflows import cli
 
 SIZE = (480, 270)
@@ -319,6 +323,30 @@ def test_the_next_clip_is_decoded_ahead(rendered: tuple[Path, Clip]) -> None:
         ahead.take(replace(second, clip_id="f" * 16))
 
 
+@pytest.mark.parametrize("killer", ["", "2"])
+def test_a_worker_decodes_one_clip_ahead_but_not_near_one_that_killed(
+    killer: str, tmp_path: Path
+) -> None:
+    made = pipelines.clips(5)
+    manifest.write(str(tmp_path / "manifest"), made, 1)
+    where = Manifest(str(tmp_path / "manifest"))
+    begun = job.begin(str(tmp_path / "shards"), where, "tests.noted:Noted", {})
+    unit = work.Unit(0, "", "g")
+    names = [clip.clip_id for clip in where.clips(0, "", "g")]
+    if killer:
+        claims = Claims(store(begun.out), 0, unit.first, unit.last)
+        claims.enter("perceive", names[int(killer)])  # and its worker is never heard of again
+    Noted.calls.clear()
+    found = work.perceive(begun, unit)
+    assert {one.outcome.label for one in found} == {"noted"}
+    near = {int(killer), int(killer) - 1} if killer else set()
+    wanted = []
+    for k, name in enumerate(names):
+        wanted += [f"ahead {after}" for after in names[k + 1 : k + 2] if k not in near]
+        wanted += [name] * (str(k) != killer)  # which is run in a process of its own
+    assert Noted.calls == wanted
+
+
 def test_surroundings_are_left_out_where_nothing_was_recorded_of_them(
     rendered: tuple[Path, Clip],
 ) -> None:
@@ -380,14 +408,10 @@ def test_options_that_are_none_are_one_line(option: dict, line: str, weights: Pa
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_every_clip_ends_as_a_row(
-    rendered: tuple[Path, Clip],
-    truth: Truth,
-    weights: Path,
-    tmp_path: Path,
-) -> None:
-    clip = rendered[1]
-    box = Box(float(truth.times[20]), *box_of(truth.masks.object[20]))
+def test_every_clip_ends_as_a_row(weights: Path, tmp_path: Path) -> None:
+    egodex_files.recording(tmp_path / "corpus", frames=60)
+    (clip,) = egodex.index(str(tmp_path / "corpus"))
+    box = Box(1.0, 60, 30, 120, 80)
     clips = {
         "detected": clip,
         "boxed": replace(clip, boxes=(box,), object="", narration="does something"),
@@ -396,7 +420,7 @@ def test_every_clip_ends_as_a_row(
     }
     named = {name: replace(one, clip_id=f"{k:016x}") for k, (name, one) in enumerate(clips.items())}
     manifest.write(str(tmp_path / "manifest"), list(named.values()), 1)
-    options = {"weights": weights, "fps": 5, "tracker": "lk"}
+    options = {"weights": weights, "fps": 10, "tracker": "lk"}
     given = ["--option", *(f"{key}={value}" for key, value in options.items())]
     code = cli.main([
         "extract", "--perception", "learned", "--workers", "1", "--quiet", "--manifest",

@@ -162,7 +162,7 @@ class LearnedPipeline:
     def _located(self, clip: Clip, decoded: Decoded) -> Located | None:
         """When what is moved; None where it cannot be told, and the corpus's boxes must do."""
         try:
-            return self._locator.locate(clip, decoded.scene.times, list(decoded.images))
+            return self._locator.locate(clip, decoded.scene.times, decoded.images)
         except Rejection:
             if not clip.boxes:
                 raise
