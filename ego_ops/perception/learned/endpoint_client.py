@@ -9,8 +9,8 @@ from typing import Any, cast
 
 from ego_ops.errors import EndpointError, Rejection, UserError
 from ego_ops.perception.learned.endpoint_answer import SCHEMA
+from ego_ops.perception.learned.weights import INSTALL
 
-INSTALL = "pip install 'openai>=2'"
 _FORMAT = {
     "type": "json_schema",
     "json_schema": {"name": "moved_thing", "strict": True, "schema": SCHEMA},

@@ -10,6 +10,7 @@ import base64
 import functools
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -37,8 +38,10 @@ CHEAP_SIDE = 512
 class Locator(Protocol):
     """Says when in a clip which thing is moved."""
 
-    def locate(self, clip: Clip, times: NDArray[np.float64], images: NDArray[np.uint8]) -> Located:
-        """From frames (T, H, W, 3) RGB at `times` (T,), seconds from the start of the video.
+    def locate(
+        self, clip: Clip, times: NDArray[np.float64], images: Sequence[NDArray[np.uint8]]
+    ) -> Located:
+        """From T frames (H, W, 3) RGB at `times` (T,), seconds from the start of the video.
 
         Raises:
             Rejection: it cannot be told (`not_localised`).
@@ -49,7 +52,9 @@ class Locator(Protocol):
 class AnnotatedLocation:
     """The corpus's own interval and noun: nothing is asked, no picture is looked at."""
 
-    def locate(self, clip: Clip, times: NDArray[np.float64], images: NDArray[np.uint8]) -> Located:
+    def locate(
+        self, clip: Clip, times: NDArray[np.float64], images: Sequence[NDArray[np.uint8]]
+    ) -> Located:
         """The clip's interval and object; where it names none, that of its narration.
 
         Raises:
@@ -108,8 +113,10 @@ class VisionEndpoint:
                 "frames or more, of 64 pixels or more"
             )
 
-    def locate(self, clip: Clip, times: NDArray[np.float64], images: NDArray[np.uint8]) -> Located:
-        """What the model says of frames (T, H, W, 3) RGB at `times` (T,) of a clip.
+    def locate(
+        self, clip: Clip, times: NDArray[np.float64], images: Sequence[NDArray[np.uint8]]
+    ) -> Located:
+        """What the model says of T frames (H, W, 3) RGB at `times` (T,) of a clip.
 
         Only frames within the clip's interval are shown.
 
