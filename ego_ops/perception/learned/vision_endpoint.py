@@ -31,6 +31,8 @@ __all__ = ["AnnotatedLocation", "Located", "Locator", "VisionEndpoint", "default
 
 log = logging.getLogger(__name__)
 
+Images = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]
+
 CHEAP_SIDE = 512
 """Pixels up to which OpenAI takes a picture whole, at its lowest price."""
 
@@ -38,9 +40,7 @@ CHEAP_SIDE = 512
 class Locator(Protocol):
     """Says when in a clip which thing is moved."""
 
-    def locate(
-        self, clip: Clip, times: NDArray[np.float64], images: Sequence[NDArray[np.uint8]]
-    ) -> Located:
+    def locate(self, clip: Clip, times: NDArray[np.float64], images: Images) -> Located:
         """From T frames (H, W, 3) RGB at `times` (T,), seconds from the start of the video.
 
         Raises:
@@ -52,9 +52,7 @@ class Locator(Protocol):
 class AnnotatedLocation:
     """The corpus's own interval and noun: nothing is asked, no picture is looked at."""
 
-    def locate(
-        self, clip: Clip, times: NDArray[np.float64], images: Sequence[NDArray[np.uint8]]
-    ) -> Located:
+    def locate(self, clip: Clip, times: NDArray[np.float64], images: Images) -> Located:
         """The clip's interval and object; where it names none, that of its narration.
 
         Raises:
@@ -113,9 +111,7 @@ class VisionEndpoint:
                 "frames or more, of 64 pixels or more"
             )
 
-    def locate(
-        self, clip: Clip, times: NDArray[np.float64], images: Sequence[NDArray[np.uint8]]
-    ) -> Located:
+    def locate(self, clip: Clip, times: NDArray[np.float64], images: Images) -> Located:
         """What the model says of T frames (H, W, 3) RGB at `times` (T,) of a clip.
 
         Only frames within the clip's interval are shown.
