@@ -77,4 +77,6 @@ def _seen(rng, poses: RigidTransform, points, pixel, factor) -> TrackedPoints:
     visible = np.isfinite(xy).all(-1) & CAMERA.contains(np.nan_to_num(xy, nan=-1.0))
     xy = xy + pixel * rng.standard_normal(xy.shape)
     depth = local[..., 2] / factor[:, None] * np.exp(0.005 * rng.standard_normal(xy.shape[:2]))
-    return TrackedPoints(np.where(visible[..., None], xy, np.nan), visible, np.where(visible, depth, np.nan))
+    return TrackedPoints(
+        np.where(visible[..., None], xy, np.nan), visible, np.where(visible, depth, np.nan)
+    )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import RigidTransform, Rotation
@@ -16,7 +14,7 @@ FRAMES = 12
 """Frames that a reversed reading is tried on."""
 SLIPS = 0.04
 """Constraint on a rotation, of the surface scaled to unit size, below which the surface slips
-along itself. Rendered cups, bottles and bowls have 0.003 to 0.035, boxes and books 0.065 or more."""
+along itself. Rendered cans, bottles and bowls have 0.003 to 0.035, boxes and books from 0.065."""
 FLAT = 0.06
 """Thickness of a plane, as a share of its width."""
 

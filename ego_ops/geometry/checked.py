@@ -44,7 +44,9 @@ def _check_tracks(name: str, tracks: TrackedPoints, steps: int) -> None:
     wrong = tracks.visible & ~np.isfinite(tracks.xy).all(-1)
     if wrong.any():
         t, n = np.argwhere(wrong)[0]
-        raise ValueError(f"{name}.xy: track {n} is visible in frame {t} but its pixel is not finite")
+        raise ValueError(
+            f"{name}.xy: track {n} is visible in frame {t} but its pixel is not finite"
+        )
 
 
 def check_spread(camera: Camera, points: Array, distance: float) -> None:

@@ -30,6 +30,8 @@ MOST_FRAMES = 60
 """Frames up to which all take part in one adjustment; of more, as many keyframes do."""
 NEAR = 8.0
 """Pixels up to which a track agrees with the first, rough poses."""
+STEADY = 0.7
+"""Share of its frames in which a background track must agree; the others are on moving things."""
 COARSE_FRAMES = 26
 """Frames that the coarse adjustment takes."""
 MOST_OBJECT, MOST_BACKGROUND = 130, 100
@@ -55,6 +57,7 @@ def estimate(observed: Observed) -> Estimate:
         ValueError: the arrays do not fit together, or what must be finite is not.
     """
     check_arrays(observed)
+    observed = _rescaled(observed, 1.0)
     path, factor = None, 1.0
     if observed.path is not None:
         path = observed.path[0].inv() * observed.path
@@ -69,7 +72,8 @@ def estimate(observed: Observed) -> Estimate:
             (to_camera, begun.background, observed.background),
         )
     ]
-    part = Part(_chosen(agree[0], MOST_OBJECT), _chosen(agree[1], MOST_BACKGROUND))
+    steady = agree[1].sum(0) >= STEADY * observed.background.visible.sum(0)
+    part = Part(_chosen(agree[0], MOST_OBJECT), _chosen(agree[1] & steady, MOST_BACKGROUND))
     few = _only(problem, part)
     if min(len(part.object), len(part.background)) < LEAST:
         raise Rejection(
@@ -101,8 +105,10 @@ def _begun(observed: Observed, path: RigidTransform | None) -> tuple[Problem, St
         background,
         np.zeros(len(times)),
     )
-    seen = [Seen.of(one.xy, one.visible, one.depth) for one in (observed.object, observed.background)]
-    return Problem(camera, times, *seen, moving.first, path, Priors()), state
+    thing, still = (
+        Seen.of(one.xy, one.visible, one.depth) for one in (observed.object, observed.background)
+    )
+    return Problem(camera, times, thing, still, moving.first, path, Priors()), state
 
 
 def _ego_motion(observed: Observed, path: RigidTransform | None) -> tuple[RigidTransform, Array]:
@@ -117,7 +123,8 @@ def _ego_motion(observed: Observed, path: RigidTransform | None) -> tuple[RigidT
     gap = float(np.diff(known).max())
     if gap > LONGEST_GAP:
         raise Rejection(
-            "lost_background", f"for {gap:.1f} s no {LEAST} background points agree on a camera pose"
+            "lost_background",
+            f"for {gap:.1f} s no {LEAST} background points agree on a camera pose",
         )
     world = ego.poses.inv()
     first = world[0].inv()
@@ -162,9 +169,7 @@ def _carried_over(times: Array, keys: Index, before: State, after: State) -> Sta
     return State(camera, camera * local, after.points, after.background, scale)
 
 
-def _all_placed(
-    problem: Problem, begun: State, found: State, part: Part
-) -> tuple[Array, Array]:
+def _all_placed(problem: Problem, begun: State, found: State, part: Part) -> tuple[Array, Array]:
     """Points (N, 3) and (M, 3) of all tracks that have a place; NaN for the others."""
     points, background = begun.points.copy(), begun.background.copy()
     points[part.object], background[part.background] = found.points, found.background
@@ -208,7 +213,7 @@ def _chosen(agree: Mask, most: int) -> Index:
 
 
 def _scale_by(path: RigidTransform, observed: Observed) -> float:
-    """The factor from measured depth to the lengths of a recorded path; 1 where it can't be told."""
+    """Factor from measured depth to the lengths of a recorded path; 1 where it cannot be told."""
     tracks = observed.background
     fit = triangulate(View(observed.camera, path, observed.times, tracks.xy, tracks.visible))
     view = View(observed.camera, path, observed.times, tracks.xy, tracks.visible)
@@ -220,12 +225,12 @@ def _scale_by(path: RigidTransform, observed: Observed) -> float:
 
 
 def _rescaled(observed: Observed, factor: float) -> Observed:
-    def scaled(tracks: TrackedPoints) -> TrackedPoints:
-        return replace(tracks, depth=tracks.depth * factor)
+    """With all depths times `factor`, and NaN for those that lie behind the camera."""
 
-    return replace(
-        observed, object=scaled(observed.object), background=scaled(observed.background)
-    )
+    def scaled(tracks: TrackedPoints) -> TrackedPoints:
+        return replace(tracks, depth=np.where(tracks.depth > 0, tracks.depth * factor, np.nan))
+
+    return replace(observed, object=scaled(observed.object), background=scaled(observed.background))
 
 
 def _applied(pose: RigidTransform, points: Array) -> Array:

@@ -11,14 +11,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve, solve_triangular, solveh_banded
+from scipy.linalg import cho_factor, cho_solve
 from scipy.spatial.transform import RigidTransform, Rotation
 
 from ego_ops.camera import Camera
+from ego_ops.geometry import band
 from ego_ops.geometry.joint_prior import Priors, add_priors
 from ego_ops.geometry.normal import Normal, Seen, closer, nearer, normal, short
 from ego_ops.geometry.residuals import NOISE, Noise
-from ego_ops.geometry.view import Array, Index, Mask
+from ego_ops.geometry.view import Array, Index
 
 SIZE = 13
 """Unknowns of a frame: background (6), object (6), depth scale (1)."""
@@ -94,7 +95,7 @@ class _System:
     cost: float
 
 
-def adjust(problem: Problem, state: State, iterations: int = 12, tolerance: float = 3e-4) -> State:
+def adjust(problem: Problem, state: State, iterations: int = 12, tolerance: float = 1e-3) -> State:
     """Bundle adjustment (Levenberg-Marquardt, Cauchy's loss) of everything.
 
     The time grows with the third power of the number of frames: see `follow` for many.
@@ -112,7 +113,7 @@ def adjust(problem: Problem, state: State, iterations: int = 12, tolerance: floa
         gain = 1 - after.cost / system.cost
         damping = max(damping / 10, 1e-6)
         state, system = moved, after
-        if size < tolerance or gain < 1e-4:
+        if size < tolerance or gain < 1e-3:
             break
     return state
 
@@ -122,7 +123,7 @@ def follow(problem: Problem, state: State, iterations: int = 4) -> State:
     for turn in range(iterations):
         width = problem.noise.width * (4.0 if turn == 0 else 1.0)
         system = _system(problem, state, state, width)
-        state = _posed(state, _banded_steps(problem, system))
+        state = _posed(state, band.solve(_held(problem, system.band), system.right))
     return state
 
 
@@ -184,9 +185,9 @@ def covariances(problem: Problem, state: State, dense: bool) -> Array:
         inverses = system.background.inverse(0.0), system.object.inverse(0.0)
         full, _ = _reduced(problem, system, inverses)
         size = len(problem.times)
-        blocks = _diagonal_blocks(np.linalg.cholesky(full), size)
+        blocks = band.inverse_blocks_of(np.asarray(np.linalg.cholesky(full), float), size)
     else:
-        blocks = _band_inverse(_held(problem, system.band))
+        blocks = band.inverse_blocks(_held(problem, system.band))
     to_world = problem.priors.to_world(state.camera, state.motion, _middle(state.points))
     both = np.concatenate((-to_world, to_world), -1)
     return both @ blocks[:, :12, :12] @ both.swapaxes(1, 2)
@@ -214,34 +215,34 @@ def _system(problem: Problem, state: State, given: State, width: float) -> _Syst
     )
     moving = normal(problem.camera, problem.object, thing, state.points, *shared, given.points)
     steps = len(problem.times)
-    band, right = np.zeros((steps, 3, SIZE, SIZE)), np.zeros((steps, SIZE))
+    blocks, right = np.zeros((steps, 3, SIZE, SIZE)), np.zeros((steps, SIZE))
     for part, where in ((background, _BACKGROUND), (moving, _OBJECT)):
-        band[:, 0, where[:, None], where] += part.blocks
+        blocks[:, 0, where[:, None], where] += part.blocks
         right[:, where] += part.right
     cost = add_priors(
-        problem.priors, band, right, problem.times, state.camera, state.motion,
+        problem.priors, blocks, right, problem.times, state.camera, state.motion,
         _middle(state.points), state.log_scale, problem.path, problem.object.shows(FEWEST),
     )  # fmt: skip
-    return _System(band, right, background, moving, background.cost + moving.cost + cost)
+    return _System(blocks, right, background, moving, background.cost + moving.cost + cost)
 
 
-def _held(problem: Problem, band: Array) -> Array:
+def _held(problem: Problem, blocks: Array) -> Array:
     """The band with the gauge held: the object in the reference frame, the first camera where no
     path is recorded."""
-    band = band.copy()
-    band[problem.reference, 0, 6:12, 6:12] += 1e8 * np.eye(6)
+    blocks = blocks.copy()
+    blocks[problem.reference, 0, 6:12, 6:12] += 1e8 * np.eye(6)
     if problem.path is None:
-        band[0, 0, :6, :6] += 1e8 * np.eye(6)
+        blocks[0, 0, :6, :6] += 1e8 * np.eye(6)
     else:
-        band[0, 0, :6, :6] += 1e2 * np.eye(6)
-    return band
+        blocks[0, 0, :6, :6] += 1e2 * np.eye(6)
+    return blocks
 
 
 def _reduced(
     problem: Problem, system: _System, inverses: tuple[Array, Array]
 ) -> tuple[Array, Array]:
     """(13 T, 13 T) and (13 T,) equations of the frames, the points taken out."""
-    full, right = _dense(_held(problem, system.band)), system.right.ravel().copy()
+    full, right = band.full(_held(problem, system.band)), system.right.ravel().copy()
     steps = len(problem.times)
     parts = ((system.background, _BACKGROUND), (system.object, _OBJECT))
     for (part, where), inverse in zip(parts, inverses, strict=True):
@@ -270,72 +271,13 @@ def _adjusted(
     return moved, float(np.abs(steps).max())
 
 
-def _banded_steps(problem: Problem, system: _System) -> Array:
-    steps = len(problem.times)
-    band = _held(problem, system.band)
-    lower = np.zeros((3 * SIZE, steps * SIZE))
-    for offset in range(3):
-        for i in range(SIZE):
-            for j in range(SIZE):
-                row = offset * SIZE + i - j
-                if row >= 0:
-                    lower[row, j : (steps - offset) * SIZE : SIZE] = band[: steps - offset, offset, i, j]
-    return solveh_banded(lower, system.right.ravel(), lower=True).reshape(-1, SIZE)
-
-
 def _posed(state: State, steps: Array) -> State:
     """The state with its poses and scales moved by steps (T, 13)."""
     world, thing = poses_in_camera(state)
     camera = _stepped(world, steps[:, :6]).inv()
     motion = camera * _stepped(thing, steps[:, 6:12])
-    return replace(
-        state, camera=camera, motion=motion, log_scale=state.log_scale + steps[:, 12]
-    )
-
-
-def _diagonal_blocks(root: Array, steps: int) -> Array:
-    """(T, 13, 13) diagonal blocks of the inverse of a matrix with Cholesky factor `root`."""
-    inverse = solve_triangular(root, np.eye(len(root)), lower=True, check_finite=False)
-    columns = inverse.reshape(-1, steps, SIZE).transpose(1, 2, 0)
-    return columns @ columns.swapaxes(1, 2)
+    return replace(state, camera=camera, motion=motion, log_scale=state.log_scale + steps[:, 12])
 
 
 def _stepped(pose: RigidTransform, steps: Array) -> RigidTransform:
     return RigidTransform.from_components(steps[:, 3:], Rotation.from_rotvec(steps[:, :3])) * pose
-
-
-def _dense(band: Array) -> Array:
-    """(13 T, 13 T) symmetric matrix of a band of blocks."""
-    steps = len(band)
-    full = np.zeros((steps, SIZE, steps, SIZE))
-    for offset in range(min(3, steps)):
-        t = np.arange(steps - offset)
-        full[t + offset, :, t, :] = band[t, offset]
-        full[t, :, t + offset, :] = band[t, offset].transpose(0, 2, 1)
-    return full.reshape(SIZE * steps, SIZE * steps)
-
-
-def _band_inverse(band: Array) -> Array:
-    """(T, 13, 13) diagonal blocks of the inverse of a band, in linear time: pairs of frames make
-    it block tridiagonal (Takahashi's recursion)."""
-    steps = len(band)
-    if steps % 2:
-        extra = np.zeros((1, 3, SIZE, SIZE))
-        extra[0, 0] = np.eye(SIZE)
-        return _band_inverse(np.concatenate((band, extra)))[:steps]
-    pairs = [_dense(band[t : t + 2]) for t in range(0, steps, 2)]
-    links = []
-    for t in range(0, steps - 2, 2):
-        link = np.zeros((2, SIZE, 2, SIZE))
-        link[0, :, 0], link[0, :, 1] = band[t, 2], band[t + 1, 1]
-        link[1, :, 1] = band[t + 1, 2]
-        links.append(link.reshape(2 * SIZE, 2 * SIZE))
-    inverses = [np.linalg.inv(pairs[0])]
-    for pair, link in zip(pairs[1:], links, strict=True):
-        inverses.append(np.linalg.inv(pair - link @ inverses[-1] @ link.T))
-    found = [inverses[-1]]
-    for inverse, link in zip(inverses[-2::-1], links[::-1], strict=True):
-        through = inverse @ link.T
-        found.append(inverse + through @ found[-1] @ through.T)
-    both = np.stack(found[::-1]).reshape(-1, 2, SIZE, 2, SIZE)
-    return np.stack((both[:, 0, :, 0], both[:, 1, :, 1]), 1).reshape(steps, SIZE, SIZE)

@@ -1,4 +1,4 @@
-"""What is known of a clip before any track is looked at: how heads and hands move, and depths err."""
+"""What is known of a clip before any track is looked at: how heads and hands move, depths err."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from scipy.spatial.transform import RigidTransform
 from ego_ops.geometry.smooth_motion import MotionPrior, add_smoothness
 from ego_ops.geometry.view import Array, Mask
 
+HAND = MotionPrior(acceleration=5.0, turn_acceleration=40.0)
+HEAD = MotionPrior(acceleration=5.0, turn_acceleration=20.0, rest_speed=np.inf, rest_turn=np.inf)
+
 
 @dataclass(frozen=True)
 class Priors:
     """Standard deviations; all of them weak against what the tracks say where there are tracks."""
 
-    hand: MotionPrior = MotionPrior(acceleration=5.0, turn_acceleration=40.0)
+    hand: MotionPrior = HAND
     """How the object moves in the world."""
-    head: MotionPrior = MotionPrior(
-        acceleration=5.0, turn_acceleration=20.0, rest_speed=np.inf, rest_turn=np.inf
-    )
+    head: MotionPrior = HEAD
     """How the camera does: it never counts as at rest."""
     flicker: float = 0.03
     """Of a frame's depth scale about that of the clip, as a logarithm."""

@@ -80,7 +80,7 @@ class Normal:
 
     def moves(self, inverse: Array, steps: Array) -> Array:
         """(N, 3) the points' steps that go with the frames' (T, 7)."""
-        taken = (self.coupling.swapaxes(1, 2) @ steps.ravel())
+        taken = self.coupling.swapaxes(1, 2) @ steps.ravel()
         return np.einsum("nij,nj->ni", inverse, self.pull - taken)
 
 
@@ -104,18 +104,25 @@ def normal(
     by_frame = _by_frame(camera, local)
     by_point = _by_point(camera, local, pose[0])
     weighted = by_frame * weight[..., None]
-    count, steps = seen.visible.shape
+    count = len(points)
     blocks, right = _summed(by_frame, weighted, error)
     pulled = (error * weight)[..., None]
-    coupling = sum(
-        weighted[:, :, row, :, None] * by_point[:, :, row, None, :] for row in range(3)
-    ).reshape(count, -1, 3)
+    coupling = np.zeros((*by_frame.shape[:2], WIDTH, 3))
+    for row in range(3):
+        coupling += weighted[:, :, row, :, None] * by_point[:, :, row, None, :]
     tall = by_point.reshape(count, -1, 3)
     own = (by_point * weight[..., None]).reshape(count, -1, 3).swapaxes(1, 2) @ tall
     tie = 1e-6 * np.trace(own, axis1=1, axis2=2) + 10.0
     own += tie[:, None, None] * np.eye(3)
     pull = (by_point * pulled).sum((1, 2)) + tie[:, None] * (tied - points)
-    return Normal(blocks, right, coupling, own, pull, _cost(error, weight, seen, noise, width))
+    return Normal(
+        blocks,
+        right,
+        coupling.reshape(count, -1, 3),
+        own,
+        pull,
+        _cost(error, weight, seen, noise, width),
+    )
 
 
 def nearer(
@@ -133,7 +140,8 @@ def nearer(
     weighted = (by_point * weight[..., None]).reshape(count, -1, 3).swapaxes(1, 2)
     own = weighted @ by_point.reshape(count, -1, 3)
     own += (1e-6 * np.trace(own, axis1=1, axis2=2) + 10.0)[:, None, None] * np.eye(3)
-    return points + short(np.linalg.solve(own, weighted @ error.reshape(count, -1, 1))[..., 0])
+    moves = np.linalg.solve(own, weighted @ error.reshape(count, -1, 1))[..., 0]
+    return np.asarray(points + short(np.asarray(moves, float)), float)
 
 
 def loss(

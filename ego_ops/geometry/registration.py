@@ -14,8 +14,8 @@ import numpy as np
 from scipy.spatial.transform import RigidTransform, Rotation
 
 from ego_ops.camera import Camera, PosePath
-from ego_ops.geometry.object_motion import pnp
 from ego_ops.geometry.normal import Seen, nearer
+from ego_ops.geometry.object_motion import pnp
 from ego_ops.geometry.observed import TrackedPoints
 from ego_ops.geometry.residuals import NOISE, jacobian, predicted, weights
 from ego_ops.geometry.view import Array, Mask
@@ -82,17 +82,20 @@ def register(
     return Registered(_filled(poses, times), points, known, first)
 
 
-def _improved(
-    camera: Camera, seen: Seen, points: Array, poses: dict[int, Pose]
-) -> Array:
+def _improved(camera: Camera, seen: Seen, points: Array, poses: dict[int, Pose]) -> Array:
     """The points as up to `LOOKS` of the frames that are posed see them, together."""
     frames = np.sort(list(poses))
     frames = frames[np.unique(np.linspace(0, len(frames) - 1, LOOKS).astype(int))]
     placed = np.flatnonzero(np.isfinite(points[:, 0]))
-    pose = tuple(np.stack(part) for part in zip(*(poses[t] for t in frames), strict=True))
+    pose = np.stack([poses[t][0] for t in frames]), np.stack([poses[t][1] for t in frames])
     points = points.copy()
     points[placed] = nearer(
-        camera, seen.tracks(placed).frames(frames), pose, points[placed], np.zeros(len(frames)), NOISE
+        camera,
+        seen.tracks(placed).frames(frames),
+        pose,
+        points[placed],
+        np.zeros(len(frames)),
+        NOISE,
     )
     return points
 
@@ -181,9 +184,7 @@ def _posed(
     return pose if (misses(camera, places, seen, pose) < AGREE).sum() >= enough else None
 
 
-def _place(
-    camera: Camera, tracks: TrackedPoints, points: Array, t: int, pose: Pose
-) -> None:
+def _place(camera: Camera, tracks: TrackedPoints, points: Array, t: int, pose: Pose) -> None:
     """Give the points first seen with depth in frame t their places, in place."""
     new = np.flatnonzero(tracks.visible[t] & np.isnan(points[:, 0]) & np.isfinite(tracks.depth[t]))
     local = camera.rays(tracks.xy[t, new]) * tracks.depth[t, new, None]

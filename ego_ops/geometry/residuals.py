@@ -9,7 +9,7 @@ from scipy.spatial.transform import RigidTransform
 
 from ego_ops.camera import Camera
 from ego_ops.geometry.observed import TrackedPoints
-from ego_ops.geometry.view import NEAREST, Array
+from ego_ops.geometry.view import NEAREST, Array, Mask
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ def jacobian(camera: Camera, local: Array) -> Array:
     return out
 
 
-def weights(error: Array, visible: Array, measured: Array, noise: Noise, width: float) -> Array:
-    """(..., 3) inverse variances of errors (..., 3) under Cauchy's loss; the pixel's two go together.
+def weights(error: Array, visible: Mask, measured: Mask, noise: Noise, width: float) -> Array:
+    """(..., 3) inverse variances of errors (..., 3) under Cauchy's loss, one for a pixel's two.
 
     Args:
         visible, measured: (...) where a pixel, and where a depth was observed.
