@@ -105,12 +105,12 @@ def variants(clip: Clip) -> dict[str, Observed]:
 def methods(
     clip: Clip, observed: Observed, with_peer: bool
 ) -> dict[str, Callable[[], tuple[Motion, bool]]]:
-    """Each gives a motion, and whether it says itself that it is uncertain."""
+    """Each gives a motion, and whether it says itself that it should not be trusted."""
 
     def ours() -> tuple[Motion, bool]:
         found = estimate(observed)
         places = found.object[0].apply(found.points)
-        return Motion(found.object, places), "uncertain" in found.flags
+        return Motion(found.object, places), not found.trusted
 
     truth = clip.object
     places = truth[0].apply(clip.object_points)
