@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -299,6 +300,7 @@ def test_depth_is_that_of_the_networks_own_processor(
     assert ours.shape == theirs.shape
     # The oracle enlarges a map with another filter: what is compared is the maps, not their edges.
     assert np.median(np.abs(ours / theirs - 1)) < 0.01
+    assert ours.std() > 0.1 * ours.mean()  # there is something to compare
 
 
 def test_depth_is_read_where_the_points_are(
@@ -433,6 +435,36 @@ def test_a_checkpoint_of_another_network_is_one_clear_line(weights: Path, tmp_pa
     other = weights / tiny_models.METRIC
     with pytest.raises(UserError, match=str(other)):
         CPU.load("SamModel", other)
+
+
+@dataclass(frozen=True)
+class HalfPrecision(Device):
+    """The CPU with a GPU's precision, for what must not mix with it."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.float16
+
+
+def test_in_half_precision_results_are_nearly_the_same(
+    weights: Path, pictures: NDArray[np.uint8]
+) -> None:
+    half = HalfPrecision("cpu")
+    folder = weights / tiny_models.METRIC
+    seen = tracks(5, [10.0, 20.0], [100.0, 80.0])
+    ours, theirs = (DepthNetwork(folder, one).sample(pictures, seen)[0] for one in (half, CPU))
+    assert ours == pytest.approx(theirs, rel=0.01)
+    assert (ours != theirs).any()
+    for kind, name in ((Sam, tiny_models.FRAMES), (SamVideo, tiny_models.VIDEO)):
+        masks = [kind(weights / name, one).masks(pictures, prompts()) for one in (half, CPU)]
+        assert (masks[0].object == masks[1].object).mean() > 0.98
+        assert (masks[0].hand == masks[1].hand).mean() > 0.98
+    folder = weights / tiny_models.DETECTOR
+    found = [Detector(folder, one, threshold=0.0).boxes(pictures, ["cup"]) for one in (half, CPU)]
+    for a, b in zip(*found, strict=True):
+        assert a[0].score == pytest.approx(b[0].score, abs=0.01)
+    network = half.load("GroundingDinoForObjectDetection", folder, full=True)
+    assert network.dtype == torch.float32
 
 
 @GPU

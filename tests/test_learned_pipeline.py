@@ -400,6 +400,7 @@ def test_weights_that_are_missing_are_one_line_before_anything_begins(
         ({"half": "int8"}, "half=int8"),
         ({"batch": 0}, "must be 1 or more"),
         ({"colour": "red"}, "colour"),
+        ({"localizer": "endpoint", "endpoint": {"modell": "gpt-4o"}}, "modell"),
     ],
 )
 def test_options_that_are_none_are_one_line(option: dict, line: str, weights: Path) -> None:

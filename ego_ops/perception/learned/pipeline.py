@@ -51,9 +51,8 @@ from ego_ops.pipeline import Extraction
 class LearnedPipeline:
     """Perception with weights, which are looked for at once and loaded at their first use.
 
-    A worker keeps one copy of each network on its GPU, all of them together some 4 GB with their
-    pictures; `extract --gpus-per-worker 0.25` puts four workers on one GPU, so that one decodes
-    and tracks on its CPU while others infer.
+    A worker keeps one copy of each network on its GPU. `extract --gpus-per-worker 0.25` puts four
+    workers on one GPU, so that some decode and track on their CPUs while others infer.
 
     Raises:
         UserError: weights are missing, a package is, or an option is none.
