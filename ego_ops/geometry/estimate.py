@@ -21,15 +21,15 @@ from ego_ops.geometry.joint import Problem, State, adjust, follow, poses_in_came
 from ego_ops.geometry.joint_prior import Priors
 from ego_ops.geometry.normal import Seen
 from ego_ops.geometry.observed import Estimate, Observed, TrackedPoints
-from ego_ops.geometry.registration import LEAST, place, register
+from ego_ops.geometry.registration import LEAST, place, register, triangulated
 from ego_ops.geometry.residuals import misses
 from ego_ops.geometry.triangulate import triangulate
 from ego_ops.geometry.view import Array, Index, Mask, View, rms
 
 MOST_FRAMES = 60
 """Frames up to which all take part in one adjustment; of more, as many keyframes do."""
-NEAR = 8.0
-"""Pixels up to which a track agrees with the first, rough poses."""
+NEAR, NEARER = 8.0, 3.5
+"""Pixels up to which a track agrees with the first poses, and with those of the coarse round."""
 STEADY = 0.7
 """Share of its frames in which a background track must agree; the others are on moving things."""
 COARSE_FRAMES = 26
@@ -64,27 +64,13 @@ def estimate(observed: Observed) -> Estimate:
         factor = _scale_by(path, observed)
         observed = _rescaled(observed, factor)
     problem, begun = _begun(observed, path)
-    to_camera, to_object = poses_in_camera(begun)
-    agree = [
-        misses(observed.camera, pose, points, tracks) < NEAR
-        for pose, points, tracks in (
-            (to_object, begun.points, observed.object),
-            (to_camera, begun.background, observed.background),
-        )
-    ]
-    steady = agree[1].sum(0) >= STEADY * observed.background.visible.sum(0)
-    part = Part(_chosen(agree[0], MOST_OBJECT), _chosen(agree[1] & steady, MOST_BACKGROUND))
+    rough = _roughly(observed, problem, begun)
+    part = _agreeing(observed, rough, NEARER)
     few = _only(problem, part)
-    if min(len(part.object), len(part.background)) < LEAST:
-        raise Rejection(
-            "too_few_tracks",
-            f"{len(part.object)} tracks of the object and {len(part.background)} of the background "
-            f"agree with one motion each, {LEAST} of both are needed",
-        )
-    found = _adjusted(few, _of(begun, part))
+    found = _finely(few, _of(rough, part))
     local = poses_in_camera(found)[1].apply(np.median(found.points, axis=0))
     check_spread(observed.camera, found.points, float(np.median(local[:, 2])))
-    points, background = _all_placed(problem, begun, found, part)
+    points, background = _everywhere(observed, problem, rough, found, part)
     return confidence.assessed(observed, factor, few, found, points, background)
 
 
@@ -131,20 +117,45 @@ def _ego_motion(observed: Observed, path: RigidTransform | None) -> tuple[RigidT
     return first * world, _applied(first, ego.points)
 
 
-def _adjusted(problem: Problem, state: State) -> State:
-    """A coarse adjustment of some frames, all frames posed anew by its points, and a fine one.
+def _roughly(observed: Observed, problem: Problem, begun: State) -> State:
+    """An adjustment of some frames and tracks; all frames are posed, all tracks placed by it."""
+    part = _agreeing(observed, begun, NEAR)
+    few = _only(problem, part)
+    state = settle(few, _of(begun, part))
+    frames = _spread(few, COARSE_FRAMES)
+    firm = adjust(few.frames(frames), state.frames(frames), iterations=5)
+    state = reposed(few, _carried_over(problem.times, frames, state, firm))
+    points, background = _everywhere(observed, problem, begun, state, part)
+    return replace(state, points=points, background=background)
 
-    Of many frames the fine one too takes part of them, and the others follow.
-    """
-    state = settle(problem, state)
-    coarse = _spread(problem, COARSE_FRAMES)
-    firm = adjust(problem.frames(coarse), state.frames(coarse), iterations=5)
-    state = reposed(problem, _carried_over(problem.times, coarse, state, firm))
+
+def _finely(problem: Problem, state: State) -> State:
+    """An adjustment of all frames; of many, that of keyframes, which the others follow."""
     if len(problem.times) <= MOST_FRAMES:
         return adjust(problem, state)
     keys = _spread(problem, MOST_FRAMES)
     firm = adjust(problem.frames(keys), state.frames(keys))
     return settle(problem, follow(problem, _carried_over(problem.times, keys, state, firm)))
+
+
+def _agreeing(observed: Observed, state: State, near: float) -> Part:
+    """The tracks that agree with a state to `near` pixels in most frames.
+
+    Raises:
+        Rejection: they are too few (`too_few_tracks`).
+    """
+    to_camera, to_object = poses_in_camera(state)
+    thing = misses(observed.camera, to_object, state.points, observed.object) < near
+    still = misses(observed.camera, to_camera, state.background, observed.background) < near
+    steady = still.sum(0) >= STEADY * observed.background.visible.sum(0)
+    part = Part(_chosen(thing, MOST_OBJECT), _chosen(still & steady, MOST_BACKGROUND))
+    if min(len(part.object), len(part.background)) < LEAST:
+        raise Rejection(
+            "too_few_tracks",
+            f"{len(part.object)} tracks of the object and {len(part.background)} of the background "
+            f"agree with one motion each, {LEAST} of both are needed",
+        )
+    return part
 
 
 def _spread(problem: Problem, most: int) -> Index:
@@ -169,15 +180,25 @@ def _carried_over(times: Array, keys: Index, before: State, after: State) -> Sta
     return State(camera, camera * local, after.points, after.background, scale)
 
 
-def _all_placed(problem: Problem, begun: State, found: State, part: Part) -> tuple[Array, Array]:
-    """Points (N, 3) and (M, 3) of all tracks that have a place; NaN for the others."""
-    points, background = begun.points.copy(), begun.background.copy()
+def _everywhere(
+    observed: Observed, problem: Problem, before: State, found: State, part: Part
+) -> tuple[Array, Array]:
+    """Points (N, 3) and (M, 3) of all tracks that can be placed, NaN for the others.
+
+    Args:
+        before: with places of all tracks, not as good.
+        found: with those of `part`.
+    """
+    points, background = before.points.copy(), before.background.copy()
     points[part.object], background[part.background] = found.points, found.background
+    camera = observed.camera
+    points = triangulated(camera, observed.object, found.motion.inv() * found.camera, points)
+    background = triangulated(camera, observed.background, found.camera, background)
     every = Part(
         np.flatnonzero(np.isfinite(points[:, 0])), np.flatnonzero(np.isfinite(background[:, 0]))
     )
     whole = replace(found, points=points[every.object], background=background[every.background])
-    settled = settle(_only(problem, every), whole)
+    settled = settle(_only(problem, every), whole, iterations=2)
     points[every.object], background[every.background] = settled.points, settled.background
     points[part.object], background[part.background] = found.points, found.background
     return points, background

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.spatial.transform import RigidTransform
 
 from ego_ops.camera import Camera
-from ego_ops.geometry.view import Array, Mask
+from ego_ops.geometry.view import Array, Index, Mask
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,13 @@ class TrackedPoints:
     def count(self) -> int:
         return self.visible.shape[1]
 
-    def select(self, which: Mask | np.ndarray) -> TrackedPoints:
+    def select(self, which: Mask | Index) -> TrackedPoints:
         """The tracks chosen by a mask or by indices (n,)."""
         return TrackedPoints(self.xy[:, which], self.visible[:, which], self.depth[:, which])
+
+    def frames(self, which: Index) -> TrackedPoints:
+        """The same tracks in some of the frames (n,)."""
+        return TrackedPoints(self.xy[which], self.visible[which], self.depth[which])
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from ego_ops.geometry.normal import Seen, nearer
 from ego_ops.geometry.object_motion import pnp
 from ego_ops.geometry.observed import TrackedPoints
 from ego_ops.geometry.residuals import NOISE, jacobian, predicted, weights
-from ego_ops.geometry.view import Array, Mask
+from ego_ops.geometry.triangulate import triangulate
+from ego_ops.geometry.view import Array, Mask, View, rms
 
 Pose = tuple[Array, Array]
 """Rotation matrix (3, 3) and translation (3,) of T_camera_thing."""
@@ -28,6 +29,8 @@ AGREE = 4.0
 """Pixels of reprojection error up to which an observation agrees with a pose."""
 EVERY, LOOKS = 5, 16
 """After so many more frames the points are placed anew, from at most so many frames."""
+RAYS, FIRM = 5, 0.02
+"""A point without depth is placed by so many rays that meet to within so many metres a pixel."""
 MOST = 120
 """Points that a frame is posed by, at most."""
 _WIDTHS = (30.0, 10.0, 4.0, 3.0)
@@ -77,26 +80,44 @@ def register(
                 last = t
                 _place(camera, tracks, points, t, found)
                 if len(poses) % EVERY == 0:
-                    points = _improved(camera, seen, points, poses)
+                    points = _improved(camera, tracks, seen, points, poses)
     known = np.isin(np.arange(len(times)), list(poses))
     return Registered(_filled(poses, times), points, known, first)
 
 
-def _improved(camera: Camera, seen: Seen, points: Array, poses: dict[int, Pose]) -> Array:
+def _improved(
+    camera: Camera, tracks: TrackedPoints, seen: Seen, points: Array, poses: dict[int, Pose]
+) -> Array:
     """The points as up to `LOOKS` of the frames that are posed see them, together."""
     frames = np.sort(list(poses))
     frames = frames[np.unique(np.linspace(0, len(frames) - 1, LOOKS).astype(int))]
     placed = np.flatnonzero(np.isfinite(points[:, 0]))
-    pose = np.stack([poses[t][0] for t in frames]), np.stack([poses[t][1] for t in frames])
+    turn, shift = np.stack([poses[t][0] for t in frames]), np.stack([poses[t][1] for t in frames])
+    known = seen.tracks(placed).frames(frames)
     points = points.copy()
     points[placed] = nearer(
-        camera,
-        seen.tracks(placed).frames(frames),
-        pose,
-        points[placed],
-        np.zeros(len(frames)),
-        NOISE,
+        camera, known, (turn, shift), points[placed], np.zeros(len(frames)), NOISE
     )
+    path = RigidTransform.from_components(shift, Rotation.from_matrix(turn)).inv()
+    return triangulated(camera, tracks.frames(frames), path, points)
+
+
+def triangulated(
+    camera: Camera, tracks: TrackedPoints, path: RigidTransform, points: Array
+) -> Array:
+    """The points (N, 3), those without a place put where their rays meet, if they do so firmly.
+
+    Args:
+        path: T poses T_thing_camera.
+    """
+    missing = np.flatnonzero(np.isnan(points[:, 0]) & (tracks.visible.sum(0) >= RAYS))
+    if not len(missing):
+        return points
+    some = tracks.select(missing)
+    fit = triangulate(View(camera, path, np.arange(len(path), dtype=float), some.xy, some.visible))
+    firm = (rms(fit.residual) < AGREE / 2) & (fit.spread < FIRM)
+    points = points.copy()
+    points[missing[firm]] = fit.points[firm]
     return points
 
 
