@@ -102,7 +102,7 @@ class Sam:
             pixels = prepare(self.device.upload(images), self.device.dtype)
             given = network(
                 pixel_values=pixels,
-                input_boxes=placed(boxes, shape, inner).to(pixels),
+                input_boxes=placed(boxes, shape, inner).to(pixels.device),
                 multimask_output=False,
             )
             logits = given.pred_masks[:, :, 0]
@@ -126,7 +126,8 @@ def placed(boxes: Array, shape: tuple[int, int], inner: tuple[int, int]) -> torc
     """
     torch = torch_module()
     scale = np.array([inner[1] / shape[1], inner[0] / shape[0]] * 2)
-    return torch.from_numpy(np.nan_to_num((boxes + 0.5) * scale - 0.5))
+    # In float32 whatever the precision: a half has steps of half a pixel at pixel 512.
+    return torch.from_numpy(np.nan_to_num((boxes + 0.5) * scale - 0.5)).float()
 
 
 def full_size(

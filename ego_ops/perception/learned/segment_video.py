@@ -113,7 +113,7 @@ class _Thing:
         labels = torch.tensor([[[2, 3]]], dtype=torch.int32)  # a box's two corners
         self.session.add_point_inputs(
             self.session.obj_id_to_idx(0), start,
-            {"point_coords": corners.to(device.dtype), "point_labels": labels},
+            {"point_coords": corners, "point_labels": labels},
         )  # fmt: skip
         self.session.obj_with_new_inputs = [0]
 
