@@ -63,7 +63,7 @@ def fused(
     """
     middle, tight = _information(cloud, model, found)
     free = np.array([moves[1]] * 3 + [moves[0] / model.radius] * 3)
-    covariance: Array = np.linalg.inv(tight + np.diag(1 / free**2))
+    covariance = np.asarray(np.linalg.inv(tight + np.diag(1 / free**2)), np.float64)
     about = RigidTransform.from_translation(middle)
     step = about.inv() * found * guess.inv() * about
     change = np.concatenate((step.rotation.as_rotvec(), step.translation / model.radius))
