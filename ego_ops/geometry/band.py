@@ -36,7 +36,7 @@ def solve(band: Array, right: Array) -> Array:
 
 def inverse_blocks(band: Array) -> Array:
     """(T, k, k) diagonal blocks of the inverse of a band, in linear time: pairs of frames make
-    it block tridiagonal (Takahashi's recursion)."""
+    it block tridiagonal (Takahashi 1973)."""
     steps, size = len(band), band.shape[-1]
     if steps % 2:
         extra = np.zeros((1, 3, size, size))

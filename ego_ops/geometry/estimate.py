@@ -30,6 +30,8 @@ MOST_FRAMES = 60
 """Frames up to which all take part in one adjustment; of more, as many keyframes do."""
 NEAR, NEARER = 8.0, 3.5
 """Pixels up to which a track agrees with the first poses, and with those of the coarse round."""
+ROUNDS, SETTLED = 3, 0.1
+"""Coarse rounds at most; one that turns no pose by so many radians is the last."""
 STEADY = 0.7
 """Share of its frames in which a background track must agree; the others are on moving things."""
 COARSE_FRAMES = 26
@@ -64,7 +66,11 @@ def estimate(observed: Observed) -> Estimate:
         factor = _scale_by(path, observed)
         observed = _rescaled(observed, factor)
     problem, begun = _begun(observed, path)
-    rough = _roughly(observed, problem, begun)
+    rough = begun
+    for _ in range(ROUNDS):
+        before, rough = rough, _roughly(observed, problem, rough)
+        if _largest_turn(before, rough) < SETTLED:
+            break
     part = _agreeing(observed, rough, NEARER)
     few = _only(problem, part)
     found = _finely(few, _of(rough, part))
@@ -127,6 +133,12 @@ def _roughly(observed: Observed, problem: Problem, begun: State) -> State:
     state = reposed(few, _carried_over(problem.times, frames, state, firm))
     points, background = _everywhere(observed, problem, begun, state, part)
     return replace(state, points=points, background=background)
+
+
+def _largest_turn(before: State, after: State) -> float:
+    """Radians by which the object's orientation changed in the frame where it did most."""
+    turn = (after.motion.rotation * before.motion.rotation.inv()).magnitude()
+    return float(turn.max())
 
 
 def _finely(problem: Problem, state: State) -> State:
