@@ -31,6 +31,8 @@ TURNS = 1.5
 """Radians per second that it is expected to turn, one deviation."""
 DEPTH = 0.004
 """Error of a frame's depth as a whole, as a share, at least."""
+APART = 0.3
+"""Seconds from a frame within which others do not testify to its depth."""
 PROBES = 5
 """Known frames that are registered without themselves, to learn how far deviations hold."""
 
@@ -166,7 +168,10 @@ class _Registration:
         probes = sorted(set(probes)) if len(self.base) >= PROBES else []
         beyond = []
         for t in probes:
-            keys = tuple(k for k in self._keys(t) if k != t)
+            # Neighbours share the errors of smooth depth, so only those further off can tell.
+            keys = tuple(k for k in self._keys(t) if abs(self.times[k] - self.times[t]) > APART)
+            if not keys:
+                continue
             pose, sd, share = self._registered(t, keys, self._guess(t, left_out=t)[0])
             if share >= AGREE:
                 turned = (self.poses[t].inv() * pose).rotation.magnitude()
