@@ -11,11 +11,11 @@ from ego_ops.geometry.ambiguity import planar, reversal, symmetric
 from ego_ops.geometry.joint import Problem, State, covariances, poses_in_camera
 from ego_ops.geometry.observed import Estimate, Observed
 from ego_ops.geometry.residuals import Noise, misses
-from ego_ops.geometry.view import Array, Mask
+from ego_ops.geometry.view import Array, Index, Mask
 
 FLAGS = {
     "uncertain": "more than a tenth of the observed poses are known to no better than 1.5 cm or 8 "
-    "degrees, or fewer than half of the object's observations agree with its motion",
+    "degrees, or in a twentieth of the frames fewer than half of what is seen agrees with it",
     "ambiguous": "the tracks fit nearly as well with depth and turning read in reverse",
     "planar": "the object's points lie in a plane",
     "symmetric": "the object's surface slips along itself about an axis: only its texture, as far "
@@ -44,6 +44,7 @@ def assessed(
     rescaled: float,
     problem: Problem,
     found: State,
+    part: Index,
     points: Array,
     background: Array,
 ) -> Estimate:
@@ -55,6 +56,7 @@ def assessed(
     Args:
         rescaled: from the depth as it was given to that of `problem`.
         problem, found: the tracks that took part, and the solution.
+        part: (n,) which of the object's tracks those are.
         points, background: (N, 3) and (M, 3) of all tracks, in the first camera frame.
     """
     to_camera, to_object = poses_in_camera(found)
@@ -62,11 +64,14 @@ def assessed(
     missed = misses(observed.camera, to_camera, background, observed.background)
     inliers, still = (np.nan_to_num(e, nan=np.inf) < AGREE for e in (error, missed))
     rough = max(1.0, _noise(error[inliers]) / problem.noise.pixel)
-    position_sd, rotation_sd = _deviations(problem, found, rough)
+    # What does not agree must not make two parts of a clip look better joined than they are.
+    firmly = replace(problem, object=problem.object.where(inliers[:, part].T))
+    position_sd, rotation_sd = _deviations(firmly, found, rough)
     seen = inliers.sum(1) >= LEAST
     flags = _flags(problem, found, rough, seen, position_sd, rotation_sd)
     agreeing = inliers.sum(1) / np.maximum(observed.object.visible.sum(1), 1)
-    if inliers.sum() < 0.5 * observed.object.visible.sum():
+    shown = observed.object.visible.sum(1) >= LEAST
+    if (shown & (agreeing < 0.5)).sum() > 0.05 * shown.sum():
         flags |= {"uncertain"}
     worth = 1 / (1 + (position_sd / POSITION) ** 2 + (rotation_sd / ROTATION) ** 2)
     worth = worth * np.where(seen, agreeing, 1.0) * (0.1 if "ambiguous" in flags else 1.0)

@@ -77,7 +77,7 @@ def estimate(observed: Observed) -> Estimate:
     local = poses_in_camera(found)[1].apply(np.median(found.points, axis=0))
     check_spread(observed.camera, found.points, float(np.median(local[:, 2])))
     points, background = _everywhere(observed, problem, rough, found, part)
-    return confidence.assessed(observed, factor, few, found, points, background)
+    return confidence.assessed(observed, factor, few, found, part.object, points, background)
 
 
 def _begun(observed: Observed, path: RigidTransform | None) -> tuple[Problem, State]:

@@ -38,6 +38,10 @@ class Seen:
         """(T,) frames that show at least so many of the points."""
         return self.visible.sum(0) >= least
 
+    def where(self, mask: Mask) -> Seen:
+        """The observations of `mask` (N, T) alone."""
+        return Seen(self.target, self.visible & mask, self.measured & mask)
+
     def tracks(self, which: Index) -> Seen:
         """Some of the tracks (n,)."""
         return Seen(self.target[which], self.visible[which], self.measured[which])
