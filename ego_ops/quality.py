@@ -32,8 +32,8 @@ SCORES = {
     "leads, pixels of the scaled frames",
     "observed_share": "share of the steps in motion that were observed, not bridged over",
     "longest_gap_s": "longest stretch of motion that was bridged over, seconds",
-    "position_sd_m": "95th percentile over steps of the position's standard deviation, metres",
-    "rotation_sd_rad": "95th percentile over steps of the rotation's standard deviation, radians",
+    "position_sd_m": "95th percentile over observed steps of the position's standard deviation, m",
+    "rotation_sd_rad": "95th percentile over observed steps of the rotation's standard deviation",
     "confidence": "median over frames of how far the pose can be trusted, 0 to 1",
     "travel_m": "length of the object's path in the world, metres",
     "displacement_m": "largest distance of the object from where it lay, metres",
@@ -114,7 +114,7 @@ def score(
     return {
         **_fit(moved.points, moved.inliers, seen, error),
         **_coverage(moved.observed, moved.start, times),
-        **_certainty(moved.position_sd, moved.rotation_sd),
+        **_certainty(moved.observed, moved.position_sd, moved.rotation_sd),
         **motion_scores(result.object, result.camera, times),
         "is_static": is_static(result.object, moved.position_sd, moved.rotation_sd),
     }
@@ -132,7 +132,7 @@ def score_estimate(observed: Observed, estimate: Estimate) -> dict[str, float]:
     return {
         **_fit(estimate.points, estimate.inliers, tracks.visible, estimate.reprojection),
         **_coverage(estimate.observed, start, observed.times),
-        **_certainty(*sds),
+        **_certainty(estimate.observed, *sds),
         **motion_scores(estimate.object, estimate.camera, observed.times),
         **_background(observed, estimate),
         "in_frame_share": in_frame_share(_inside(observed, estimate)),
@@ -184,11 +184,15 @@ def _coverage(
 
 
 def _certainty(
-    position_sd: NDArray[np.float64], rotation_sd: NDArray[np.float64]
+    observed: NDArray[np.bool_],
+    position_sd: NDArray[np.float64],
+    rotation_sd: NDArray[np.float64],
 ) -> dict[str, float]:
+    """Of the observed steps: `longest_gap_s` and `observed_share` judge what is bridged over."""
+    of = observed if observed.any() else slice(None)
     return {
-        "position_sd_m": float(np.percentile(position_sd, 95)),
-        "rotation_sd_rad": float(np.percentile(rotation_sd, 95)),
+        "position_sd_m": float(np.percentile(position_sd[of], 95)),
+        "rotation_sd_rad": float(np.percentile(rotation_sd[of], 95)),
     }
 
 
