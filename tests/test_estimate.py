@@ -13,7 +13,7 @@ from scipy.spatial.transform import RigidTransform, Rotation
 from ego_ops.errors import Rejection
 from ego_ops.geometry.estimate import estimate
 from ego_ops.geometry.observed import Estimate, TrackedPoints
-from tests.tracked_scenes import Truth, tracked_scene
+from tests.tracked_scenes import Truth, box_clouds, tracked_scene
 
 
 def errors(truth: Truth, found: Estimate) -> tuple[float, float]:
@@ -65,6 +65,25 @@ def test_frames_without_tracks_are_bridged_with_a_larger_deviation():
     position, rotation = errors(truth, found)
     assert position < 0.01
     assert rotation < 3.0
+
+
+@pytest.mark.parametrize(
+    ("hidden", "position", "rotation"), [(slice(14, 40), 0.003, 1.0), (slice(25, 50), 0.01, 6.0)]
+)
+def test_clouds_hold_the_pose_where_there_are_no_tracks(hidden, position, rotation):
+    truth = tracked_scene(3, shape="box", count=120)
+    thing = truth.observed.object
+    visible = thing.visible.copy()
+    visible[hidden] = False
+    blind = replace(truth.observed, object=replace(thing, visible=visible))
+    without = estimate(blind)
+    found = estimate(replace(blind, clouds=box_clouds(truth)))
+    assert found.observed[hidden].mean() > 0.8
+    assert not without.observed[hidden].any()
+    off = errors(truth, found)
+    assert off[0] < min(position, 0.3 * errors(truth, without)[0])
+    assert off[1] < rotation
+    assert found.position_sd[hidden].mean() < 0.3 * without.position_sd[hidden].mean()
 
 
 def test_deviations_are_of_the_size_of_the_errors():

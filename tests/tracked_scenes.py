@@ -63,6 +63,8 @@ def _path(rng, times, shift, turn, slow) -> RigidTransform:
 
 
 def _shape(rng, shape: str, count: int) -> np.ndarray:
+    if shape == "box":
+        return _box(rng, count)[0]
     if shape == "plane":
         return np.column_stack((rng.uniform(-0.06, 0.06, (count, 2)), np.zeros(count)))
     if shape == "line":
@@ -80,3 +82,28 @@ def _seen(rng, poses: RigidTransform, points, pixel, factor) -> TrackedPoints:
     return TrackedPoints(
         np.where(visible[..., None], xy, np.nan), visible, np.where(visible, depth, np.nan)
     )
+
+
+def _box(rng, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Points (n, 3) on a box of 7 x 16 x 11 cm, and the normals there."""
+    half = np.array([0.035, 0.08, 0.055])
+    axis, side = rng.integers(0, 3, count), rng.choice([-1.0, 1.0], count)
+    points = rng.uniform(-half, half, (count, 3))
+    points[np.arange(count), axis] = side * half[axis]
+    normals = np.zeros((count, 3))
+    normals[np.arange(count), axis] = side
+    askew = Rotation.from_rotvec([0.6, 0.7, 0.2])  # so that the camera sees three of its sides
+    return askew.apply(points), askew.apply(normals)
+
+
+def box_clouds(truth: Truth, seed: int = 0, noise: float = 0.004) -> list[np.ndarray]:
+    """T clouds of the visible sides of the box that a scene of shape `box` shows."""
+    rng = np.random.default_rng(seed)
+    points, normals = _box(rng, 900)
+    points = points + np.array([0.05, 0.08, 0.55])
+    clouds = []
+    for pose in truth.camera.inv() * truth.motion:
+        local = pose.apply(points)
+        facing = (pose.rotation.apply(normals) * local).sum(-1) < 0
+        clouds.append(local[facing] * np.exp(noise * rng.standard_normal((facing.sum(), 1))))
+    return clouds

@@ -68,13 +68,15 @@ def assessed(
     firmly = replace(problem, object=problem.object.where(inliers[:, part].T))
     position_sd, rotation_sd = _deviations(firmly, found, rough)
     seen = inliers.sum(1) >= LEAST
+    if problem.measured is not None:
+        seen |= np.isfinite(problem.measured.position_sd)
     flags = _flags(problem, found, rough, seen, position_sd, rotation_sd)
     agreeing = inliers.sum(1) / np.maximum(observed.object.visible.sum(1), 1)
     shown = observed.object.visible.sum(1) >= LEAST
     if (shown & (agreeing < 0.5)).sum() > 0.05 * shown.sum():
         flags |= {"uncertain"}
     worth = 1 / (1 + (position_sd / POSITION) ** 2 + (rotation_sd / ROTATION) ** 2)
-    worth = worth * np.where(seen, agreeing, 1.0) * (0.1 if "ambiguous" in flags else 1.0)
+    worth = worth * np.where(shown, agreeing, 1.0) * (0.1 if "ambiguous" in flags else 1.0)
     to_first = to_camera[0]  # a recorded path may have been mended in its first frame too
     begun = to_first * found.motion[0]
     firm = inliers.any(0) if inliers.any() else np.isfinite(points[:, 0])

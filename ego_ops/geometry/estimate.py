@@ -2,8 +2,9 @@
 
 1. Ego-motion: each frame posed against background points placed by depth, or the recorded path.
 2. The object likewise, in the camera frame.
-3. One least squares over all frames, points and depth scales (`joint`).
-4. What it is worth: inliers, covariance, ambiguities (`confidence`).
+3. One least squares over all frames, points and depth scales (`joint`), a coarse and a fine one.
+4. Where too few tracks show the object, its clouds (`bridge`).
+5. What it is worth: inliers, covariance, ambiguities (`confidence`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from scipy.spatial.transform import RigidTransform
 from ego_ops.camera import PosePath
 from ego_ops.errors import Rejection
 from ego_ops.geometry import confidence
+from ego_ops.geometry.bridge import with_clouds
 from ego_ops.geometry.checked import check_arrays, check_spread
 from ego_ops.geometry.joint import Problem, State, adjust, follow, poses_in_camera, reposed, settle
 from ego_ops.geometry.joint_prior import Priors
@@ -76,6 +78,7 @@ def estimate(observed: Observed) -> Estimate:
     found = _finely(few, _of(rough, part))
     local = poses_in_camera(found)[1].apply(np.median(found.points, axis=0))
     check_spread(observed.camera, found.points, float(np.median(local[:, 2])))
+    few, found = with_clouds(observed, few, found)
     points, background = _everywhere(observed, problem, rough, found, part)
     return confidence.assessed(observed, factor, few, found, part.object, points, background)
 
@@ -263,7 +266,13 @@ def _rescaled(observed: Observed, factor: float) -> Observed:
     def scaled(tracks: TrackedPoints) -> TrackedPoints:
         return replace(tracks, depth=np.where(tracks.depth > 0, tracks.depth * factor, np.nan))
 
-    return replace(observed, object=scaled(observed.object), background=scaled(observed.background))
+    clouds = observed.clouds
+    return replace(
+        observed,
+        object=scaled(observed.object),
+        background=scaled(observed.background),
+        clouds=None if clouds is None else [cloud * factor for cloud in clouds],
+    )
 
 
 def _applied(pose: RigidTransform, points: Array) -> Array:

@@ -16,10 +16,10 @@ from scipy.spatial.transform import RigidTransform, Rotation
 
 from ego_ops.camera import Camera
 from ego_ops.geometry import band
-from ego_ops.geometry.joint_prior import Priors, add_priors
+from ego_ops.geometry.joint_prior import Measured, Priors, add_measured, add_priors
 from ego_ops.geometry.normal import Normal, Seen, closer, nearer, normal, short
 from ego_ops.geometry.residuals import NOISE, Noise
-from ego_ops.geometry.view import Array, Index
+from ego_ops.geometry.view import Array, Index, Mask
 
 SIZE = 13
 """Unknowns of a frame: background (6), object (6), depth scale (1)."""
@@ -69,6 +69,14 @@ class Problem:
     """T recorded poses T_first_camera."""
     priors: Priors
     noise: Noise = NOISE
+    measured: Measured | None = None
+    """Poses of the object from elsewhere."""
+
+    @property
+    def shown(self) -> Mask:
+        """(T,) frames that tell where the object is."""
+        shown = self.object.shows(FEWEST)
+        return shown if self.measured is None else shown | np.isfinite(self.measured.position_sd)
 
     def frames(self, which: Index) -> Problem:
         """The same problem in some of the frames (n,), the reference among them."""
@@ -79,6 +87,7 @@ class Problem:
             background=self.background.frames(which),
             reference=int(np.flatnonzero(which == self.reference)[0]),
             path=None if self.path is None else self.path[which],
+            measured=None if self.measured is None else self.measured.frames(which),
         )
 
 
@@ -221,8 +230,11 @@ def _system(problem: Problem, state: State, given: State, width: float) -> _Syst
         right[:, where] += part.right
     cost = add_priors(
         problem.priors, blocks, right, problem.times, state.camera, state.motion,
-        _middle(state.points), state.log_scale, problem.path, problem.object.shows(FEWEST),
+        _middle(state.points), state.log_scale, problem.path, problem.shown,
     )  # fmt: skip
+    if problem.measured is not None:
+        pose = poses_in_camera(state)[1]
+        cost += add_measured(problem.measured, blocks, right, pose, _middle(state.points))
     return _System(blocks, right, background, moving, background.cost + moving.cost + cost)
 
 

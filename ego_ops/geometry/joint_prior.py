@@ -8,7 +8,7 @@ import numpy as np
 from scipy.spatial.transform import RigidTransform
 
 from ego_ops.geometry.smooth_motion import MotionPrior, add_smoothness
-from ego_ops.geometry.view import Array, Mask
+from ego_ops.geometry.view import Array, Index, Mask
 
 HAND = MotionPrior(acceleration=5.0, turn_acceleration=40.0)
 HEAD = MotionPrior(acceleration=5.0, turn_acceleration=20.0, rest_speed=np.inf, rest_turn=np.inf)
@@ -42,6 +42,43 @@ class Priors:
         out[:, :3, :3] = out[:, 3:, 3:] = turn
         out[:, 3:, :3] = -_cross(arm) @ turn
         return out
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Poses of the object that something other than its tracks measured."""
+
+    poses: RigidTransform
+    """T poses T_camera_object, the object's frame that of the points."""
+    position_sd: Array
+    """(T,) metres; infinite where nothing was measured."""
+    rotation_sd: Array
+    """(T,) radians; likewise."""
+
+    def frames(self, which: Index) -> Measured:
+        """Those of some frames (n,)."""
+        return Measured(self.poses[which], self.position_sd[which], self.rotation_sd[which])
+
+
+def add_measured(
+    measured: Measured, band: Array, right: Array, pose: RigidTransform, middle: Array
+) -> float:
+    """Tie the object's poses (T) to measured ones, in the unknowns of its motion.
+
+    Returns:
+        What they cost at this state.
+    """
+    centre = pose.apply(middle)
+    turn = (measured.poses.rotation * pose.rotation.inv()).as_rotvec()
+    shift = measured.poses.apply(middle) - centre
+    by_step = np.zeros((len(centre), 6, 6))
+    by_step[:, :3, :3] = by_step[:, 3:, 3:] = np.eye(3)
+    by_step[:, 3:, :3] = -_cross(centre)
+    sd = np.repeat(np.stack((measured.rotation_sd, measured.position_sd), -1), 3, axis=-1)
+    error, weighted = np.concatenate((turn, shift), -1), by_step / sd[..., None] ** 2
+    band[:, 0, 6:12, 6:12] += weighted.swapaxes(1, 2) @ by_step
+    right[:, 6:12] += (weighted.swapaxes(1, 2) @ error[..., None])[..., 0]
+    return float(((error / sd) ** 2).sum()) / 2
 
 
 def add_priors(
