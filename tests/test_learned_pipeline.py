@@ -19,26 +19,27 @@ from scipy.spatial.transform import RigidTransform, Rotation
 
 pytest.importorskip("transformers", reason="perception with weights is not installed")
 
-from ego_ops import corpora, job, manifest, quality, shards, work
+from ego_ops import corpora, extraction, job, manifest, quality, shards, work
 from ego_ops.camera import PosePath
 from ego_ops.claims import Claims
 from ego_ops.clip import Box, Clip
 from ego_ops.corpora import Corpus, egodex
-from ego_ops.errors import MissingFileError, Rejection, UserError
+from ego_ops.errors import AnnotationError, MissingFileError, Rejection, UserError
 from ego_ops.manifest import Manifest
+from ego_ops.perception.decoded import Decoded, Decoding
 from ego_ops.perception.ego_path import with_path
 from ego_ops.perception.learned import find, points
+from ego_ops.perception.learned.ahead import Ahead
 from ego_ops.perception.learned.choose import Chooser, Hands, hands_of, linked
-from ego_ops.perception.learned.decoded import Ahead, Decoded, Decoding
 from ego_ops.perception.learned.depth import DepthNetwork
 from ego_ops.perception.learned.detect import Detector, Found, iou
 from ego_ops.perception.learned.device import Device
-from ego_ops.perception.learned.extract import extract
 from ego_ops.perception.learned.find import Finder
 from ego_ops.perception.learned.perceived import LearnedPerceived
 from ego_ops.perception.learned.pipeline import LearnedPipeline
 from ego_ops.perception.learned.segment import Masks
 from ego_ops.perception.learned.vision_endpoint import Located
+from ego_ops.perception.surroundings import widened, with_surroundings
 from ego_ops.perception.track_lk import LucasKanade
 from ego_ops.perception.tracks import Tracks
 from ego_ops.pipeline import load
@@ -130,8 +131,8 @@ def test_true_masks_give_the_true_trajectory(
     root, clip = rendered
     sent = pickle.dumps(observed(decoded, truth, weights, with_poses), -1)
     perceived = pickle.loads(sent)
-    assert len(sent) - sum(map(len, perceived.frames)) < 700_000
-    found = extract(perceived)
+    assert len(sent) - sum(map(len, perceived.asked.frames)) < 700_000
+    found = extraction.extract_jointly(perceived.asked, perceived.observed, perceived.clock_offset)
     assert len(found.timestamps) == len(found.frames) == len(decoded.frames.times)
     with np.load(root / "truth" / f"{clip.video_uid}.npz") as made:
         thing, camera = (
@@ -352,8 +353,19 @@ def test_surroundings_are_left_out_where_nothing_was_recorded_of_them(
 ) -> None:
     end = rendered[1].t_end
     tight = replace(rendered[1], interval="annotated", t_start=1.5, t_end=end - 1.0)
-    wide = Decoding(fps=5.0)(tight)
-    assert wide.scene.times[0] == pytest.approx(0.5, abs=0.05)
+
+    def begins(clip: Clip) -> float:
+        """The first time looked at, by what needs the camera's path."""
+
+        def look(asked: Clip) -> float:
+            decoded = Decoding(fps=10.0)(asked)
+            scene, _ = with_path(asked, decoded.scene, points.overview(decoded, OVERVIEW))
+            return float(scene.times[0])
+
+        return with_surroundings(clip, widened(clip, 1.0, 0.3, 10.0), look)
+
+    assert begins(tight) == pytest.approx(0.5, abs=0.05)
+    assert begins(replace(tight, interval="whole")) == pytest.approx(1.5, abs=0.05)
 
     def recording(asked: Clip) -> Recording:
         whole = egodex.recording(asked)
@@ -362,10 +374,12 @@ def test_surroundings_are_left_out_where_nothing_was_recorded_of_them(
 
     corpora.CORPORA["late"] = Corpus(egodex.index, recording)
     try:
-        narrow = Decoding(fps=10.0)(replace(tight, corpus="late", t_start=2.0))
+        late = replace(tight, corpus="late", t_start=1.9, t_end=end - 0.5)
+        assert begins(late) == pytest.approx(1.9, abs=0.05)
+        with pytest.raises(AnnotationError):
+            begins(replace(late, t_start=1.0))
     finally:
         del corpora.CORPORA["late"]
-    assert narrow.scene.times[0] == pytest.approx(2.0, abs=0.05)
 
 
 # The whole, with tiny networks

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 import cv2
@@ -11,31 +10,25 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import RigidTransform
 
-from ego_ops import corpora, extraction
+from ego_ops import extraction
 from ego_ops.clip import Clip
-from ego_ops.errors import AnnotationError, Rejection
-from ego_ops.extraction import Perceived
+from ego_ops.extraction import Asked, Perceived
 from ego_ops.geometry.object_motion import first_frame, solve, world_points
 from ego_ops.geometry.triangulate import first_motion, triangulate
 from ego_ops.geometry.view import Mask, rms
-from ego_ops.jpeg import encode_jpegs
 from ego_ops.perception import DepthEstimator, Localizer, Segmenter, Tracker
 from ego_ops.perception.anchors import AnchoredDepth
+from ego_ops.perception.decoded import Decoding
 from ego_ops.perception.depth import RecordedDepth, TriangulatedDepth
 from ego_ops.perception.ego_path import with_path
 from ego_ops.perception.localise import AnnotatedBoxes, NearHands
 from ego_ops.perception.retrack import Retracker
 from ego_ops.perception.scene import BACKGROUND, OBJECT, Scene
 from ego_ops.perception.segment import HELD, MovingGroup
+from ego_ops.perception.surroundings import widened, with_surroundings
 from ego_ops.perception.track_lk import LucasKanade
 from ego_ops.perception.tracks import Tracks
-from ego_ops.pictures import pictures
 from ego_ops.pipeline import Extraction
-from ego_ops.recording import Recording
-from ego_ops.video import SLACK, Frames
-
-FEWEST_FRAMES = 12
-"""Frames below which a clip is too short to see a thing lie, move and lie."""
 
 
 @dataclass(frozen=True)
@@ -72,41 +65,21 @@ class GeometricPipeline:
             Rejection: there is nothing in it that can be followed.
         """
         cv2.setNumThreads(1)  # processes are parallel, one a core
-        wide = self._wide(clip)
-        try:
-            return self._look(clip, wide)
-        except AnnotationError:
-            if wide is clip:
-                raise
-            return self._look(clip, clip)  # of what surrounds it, nothing was recorded
-
-    def _wide(self, clip: Clip) -> Clip:
-        """The clip with what surrounds it, as far as its interval is a tight one."""
-        if clip.interval != "annotated":
-            return clip
-        lead = math.floor(min(self.lead, clip.t_start) * self.fps) / self.fps  # keeps the steps
-        return replace(clip, t_start=clip.t_start - lead, t_end=clip.t_end + self.tail)
+        wide = widened(clip, self.lead, self.tail, self.fps)
+        return with_surroundings(clip, wide, lambda wide: self._look(clip, wide))
 
     def _look(self, clip: Clip, wide: Clip) -> Perceived:
         """Follow the object through `wide`, for a trajectory of `clip`."""
-        recording = corpora.get(clip.corpus).recording(wide)
-        frames, camera = pictures(
-            wide, recording, (wide.t_start, wide.t_end),
-            fps=self.fps, max_side=self.max_side, backend=self.decoder,
-        )  # fmt: skip
-        scene = _scene(frames, replace(recording, camera=camera))
-        background = self.overview.track(scene.gray)
-        scene, path = with_path(clip, scene, background)
+        decoded = Decoding(self.fps, self.max_side, self.decoder)(wide)
+        background = self.overview.track(decoded.scene.gray)
+        scene, path = with_path(clip, decoded.scene, background)
         where = self._where(clip, scene)
         tracks = Tracks.joined([background, self.closeup.track(scene.gray, where)])
         tracks = tracks.select(tracks.visible.sum(0) >= 6)
         depth = _depth_estimator(scene).depth(scene, path, tracks)
         boxed = self.boxes.exact(clip, scene)
         labels = self.segmenter.segment(scene, path, tracks, depth, boxed)
-        steps = (frames.times > clip.t_start - SLACK) & (frames.times < clip.t_end - SLACK)
-        if steps.sum() < 2:
-            raise Rejection("too_short", f"{steps.sum()} steps, two are needed")
-        asked = replace(frames, images=frames.images[steps], times=frames.times[steps])
+        asked = decoded.asked((clip.t_start, clip.t_end))
         return self._perceived(asked, scene, path, tracks, depth, labels)
 
     def solve(self, clip: Clip, perceived: Perceived) -> Extraction:
@@ -126,7 +99,7 @@ class GeometricPipeline:
 
     def _perceived(
         self,
-        frames: Frames,
+        asked: Asked,
         scene: Scene,
         path: RigidTransform,
         tracks: Tracks,
@@ -148,25 +121,13 @@ class GeometricPipeline:
         objects, points = objects.select(own), points[own]
         still = scene.view(tracks.select(np.flatnonzero(labels == BACKGROUND)[:200]), path)
         return Perceived(
-            steps=frames.times,
-            fps=frames.fps,
-            frames=encode_jpegs(frames.images),
-            camera=scene.recording.camera,
+            asked=asked,
             object=scene.view(objects, path),
             points=points,
             start=start,
             background_rmse=float(np.median(rms(triangulate(still).residual))),
             clock_offset=scene.offset,
         )
-
-
-def _scene(frames: Frames, recording: Recording) -> Scene:
-    """The decoded frames, each once, with the camera scaled to them."""
-    pts, kept = np.unique(frames.pts, return_index=True)
-    if len(pts) < FEWEST_FRAMES:
-        raise Rejection("too_short", f"{len(pts)} frames, {FEWEST_FRAMES} are needed")
-    height, width = frames.images.shape[1:3]
-    return Scene(frames.gray()[kept], pts, recording.camera.scaled(width, height), recording)
 
 
 def _depth_estimator(scene: Scene) -> DepthEstimator:

@@ -10,8 +10,8 @@ import numpy as np
 from ego_ops.clip import Clip
 from ego_ops.errors import Rejection
 from ego_ops.geometry.view import Array, Index
+from ego_ops.perception.decoded import Decoded
 from ego_ops.perception.learned.choose import Chooser, Hands, hands_of
-from ego_ops.perception.learned.decoded import Decoded
 from ego_ops.perception.learned.detect import Detector, Found
 from ego_ops.perception.learned.endpoint_answer import Located
 from ego_ops.perception.learned.hands import MediaPipeHands

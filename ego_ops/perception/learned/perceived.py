@@ -10,12 +10,10 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import RigidTransform
 
 from ego_ops.camera import Camera
-from ego_ops.errors import Rejection
+from ego_ops.extraction import Asked
 from ego_ops.geometry.observed import Observed, TrackedPoints
-from ego_ops.jpeg import encode_jpegs
-from ego_ops.perception.learned.decoded import Decoded
+from ego_ops.perception.decoded import Decoded
 from ego_ops.perception.learned.points import Measured
-from ego_ops.video import SLACK
 
 
 @dataclass(frozen=True)
@@ -42,13 +40,7 @@ class Packed:
 class LearnedPerceived:
     """One clip, perceived: a few hundred kilobytes."""
 
-    steps: NDArray[np.float64]
-    """(S,) times of the trajectory's steps, seconds from the start of the video."""
-    fps: float
-    frames: list[bytes]
-    """S JPEGs."""
-    camera: Camera
-    """Of the full upright picture."""
+    asked: Asked
     scaled: Camera
     """Of the pixels of the tracks."""
     times: NDArray[np.float64]
@@ -80,15 +72,9 @@ class LearnedPerceived:
         Raises:
             Rejection: fewer than two steps lie in it (`too_short`).
         """
-        frames, scene = decoded.frames, decoded.scene
-        steps = (frames.times > interval[0] - SLACK) & (frames.times < interval[1] - SLACK)
-        if steps.sum() < 2:
-            raise Rejection("too_short", f"{steps.sum()} steps, two are needed")
+        scene = decoded.scene
         return LearnedPerceived(
-            steps=frames.times[steps],
-            fps=frames.fps,
-            frames=encode_jpegs(frames.images[steps]),
-            camera=scene.recording.camera,
+            asked=decoded.asked(interval),
             scaled=scene.camera,
             times=scene.times,
             object=Packed.of(found.object),

@@ -12,16 +12,17 @@ from typing import Any, Literal
 
 import cv2
 
+from ego_ops import extraction
 from ego_ops.clip import Clip
 from ego_ops.errors import Rejection, UserError
 from ego_ops.perception import Tracker
+from ego_ops.perception.decoded import Decoded, Decoding
 from ego_ops.perception.ego_path import with_path
 from ego_ops.perception.learned import registry
-from ego_ops.perception.learned.decoded import Ahead, Decoded, Decoding
+from ego_ops.perception.learned.ahead import Ahead
 from ego_ops.perception.learned.depth import DepthNetwork
 from ego_ops.perception.learned.detect import Detector
 from ego_ops.perception.learned.device import Device
-from ego_ops.perception.learned.extract import extract
 from ego_ops.perception.learned.find import Finder
 from ego_ops.perception.learned.perceived import LearnedPerceived
 from ego_ops.perception.learned.points import (
@@ -43,6 +44,7 @@ from ego_ops.perception.learned.vision_endpoint import (
     VisionEndpoint,
 )
 from ego_ops.perception.learned.weights import INSTALL, Weights
+from ego_ops.perception.surroundings import widened, with_surroundings
 from ego_ops.perception.track_lk import LucasKanade
 from ego_ops.pipeline import Extraction
 
@@ -115,7 +117,7 @@ class LearnedPipeline:
 
     def prefetch(self, clip: Clip) -> None:
         """Begin to decode the clip that `perceive` is asked for next."""
-        self._ahead.begin(clip)
+        self._ahead.begin(self._wide(clip))
 
     def perceive(self, clip: Clip) -> LearnedPerceived:
         """Decode a clip, and follow its manipulated object and the background.
@@ -126,17 +128,24 @@ class LearnedPipeline:
             UserError: a checkpoint cannot be loaded.
         """
         cv2.setNumThreads(1)  # processes are parallel, one a core
+        return with_surroundings(clip, self._wide(clip), lambda wide: self._look(clip, wide))
+
+    def _wide(self, clip: Clip) -> Clip:
+        return widened(clip, self.lead, self.tail, self.fps)
+
+    def _look(self, clip: Clip, wide: Clip) -> LearnedPerceived:
+        """Follow the object through `wide`, for a trajectory of `clip`."""
         watch = Stopwatch(self._device)
         with watch.stage("decode"):
-            decoded = self._ahead.take(clip)
-        with watch.stage("locate"):
-            located = self._located(clip, decoded)
+            decoded = self._ahead.take(wide)
         with watch.stage("track"):
             whole = overview(decoded, self._trackers[1])
         path = None
         if decoded.scene.recording.path is not None:
-            scene, path = with_path(clip, decoded.scene, whole)
+            scene, path = with_path(wide, decoded.scene, whole)
             decoded = replace(decoded, scene=scene)
+        with watch.stage("locate"):
+            located = self._located(clip, decoded)
         with watch.stage("detect"):
             prompts = self._finder.find(clip, decoded, located, whole)
         with watch.stage("segment"):
@@ -156,7 +165,9 @@ class LearnedPipeline:
         Raises:
             Rejection: the trajectory cannot be right, or nobody can vouch for it.
         """
-        return extract(perceived)
+        return extraction.extract_jointly(
+            perceived.asked, perceived.observed, perceived.clock_offset
+        )
 
     def _located(self, clip: Clip, decoded: Decoded) -> Located | None:
         """When what is moved; None where it cannot be told, and the corpus's boxes must do."""
@@ -173,7 +184,7 @@ class LearnedPipeline:
 
     @cached_property
     def _ahead(self) -> Ahead:
-        return Ahead(Decoding(self.fps, self.max_side, self.decoder, self.lead, self.tail))
+        return Ahead(Decoding(self.fps, self.max_side, self.decoder))
 
     @cached_property
     def _locator(self) -> Locator:

@@ -16,8 +16,8 @@ from ego_ops.geometry.observed import TrackedPoints
 from ego_ops.geometry.view import Array, Mask
 from ego_ops.perception import DepthEstimator, Tracker
 from ego_ops.perception.anchors import AnchoredDepth
+from ego_ops.perception.decoded import Decoded
 from ego_ops.perception.depth import RecordedDepth, TriangulatedDepth
-from ego_ops.perception.learned.decoded import Decoded
 from ego_ops.perception.learned.depth import DepthNetwork
 from ego_ops.perception.learned.depth_scale import ScaleFit
 from ego_ops.perception.learned.segment import Masks
