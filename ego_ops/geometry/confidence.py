@@ -33,8 +33,8 @@ ALIKE = 3.0
 observations are worth one."""
 POSITION, ROTATION = 0.015, np.radians(8.0)
 """Deviations above which a pose is called uncertain."""
-REVERSED = 4.0
-"""Squared deviations a frame by which the reversed reading must fit worse. See `reversal`."""
+REVERSED = 6.0
+"""Squared deviations by which the reversed reading must fit the whole clip worse (`reversal`)."""
 DENSE_FRAMES = 64
 """Frames up to which the points count as unknowns in the covariance."""
 
@@ -132,7 +132,8 @@ def _flags(
             flags.add("planar")
         elif symmetric(found.points):
             flags.add("symmetric")
-        if reversal(problem, found) < REVERSED * (ALIKE * rough) ** 2 / 9:
+        worse = reversal(problem, found) * seen.sum() / (ALIKE * rough) ** 2
+        if worse < REVERSED:
             flags.add("ambiguous")
     return flags
 
