@@ -8,7 +8,7 @@ import numpy as np
 
 from ego_ops.camera import Camera
 from ego_ops.geometry.residuals import Noise, jacobian, placed, predicted, weights
-from ego_ops.geometry.view import Array, Index, Mask
+from ego_ops.geometry.view import NEAREST, Array, Index, Mask
 
 WIDTH = 7
 """Unknowns of a frame: a small motion of the thing in the camera frame (rotation vector, then
@@ -106,27 +106,14 @@ def normal(
     """
     error, weight, local = _errors(camera, seen, pose, points, log_scale, noise, width)
     by_frame = _by_frame(camera, local)
-    by_point = _by_point(camera, local, pose[0])
     weighted = by_frame * weight[..., None]
-    count = len(points)
     blocks, right = _summed(by_frame, weighted, error)
-    pulled = (error * weight)[..., None]
-    coupling = np.zeros((*by_frame.shape[:2], WIDTH, 3))
-    for row in range(3):
-        coupling += weighted[:, :, row, :, None] * by_point[:, :, row, None, :]
-    tall = by_point.reshape(count, -1, 3)
-    own = (by_point * weight[..., None]).reshape(count, -1, 3).swapaxes(1, 2) @ tall
-    tie = 1e-6 * np.trace(own, axis1=1, axis2=2) + 10.0
+    coupling = _coupling(by_frame, weighted, pose[0])
+    own, pull = _of_points(camera, local, weight, error, pose[0])
+    tie = _tie(own)
+    pull += tie[:, None] * (tied - points)
     own += tie[:, None, None] * np.eye(3)
-    pull = (by_point * pulled).sum((1, 2)) + tie[:, None] * (tied - points)
-    return Normal(
-        blocks,
-        right,
-        coupling.reshape(count, -1, 3),
-        own,
-        pull,
-        _cost(error, weight, seen, noise, width),
-    )
+    return Normal(blocks, right, coupling, own, pull, _cost(error, weight, seen, noise, width))
 
 
 def nearer(
@@ -139,12 +126,9 @@ def nearer(
 ) -> Array:
     """Points (N, 3) one step nearer to where poses and scales that stay want them: see `normal`."""
     error, weight, local = _errors(camera, seen, pose, points, log_scale, noise, noise.width)
-    by_point = _by_point(camera, local, pose[0])
-    count = len(points)
-    weighted = (by_point * weight[..., None]).reshape(count, -1, 3).swapaxes(1, 2)
-    own = weighted @ by_point.reshape(count, -1, 3)
-    own += (1e-6 * np.trace(own, axis1=1, axis2=2) + 10.0)[:, None, None] * np.eye(3)
-    moves = np.linalg.solve(own, weighted @ error.reshape(count, -1, 1))[..., 0]
+    own, pull = _of_points(camera, local, weight, error, pose[0])
+    own += _tie(own)[:, None, None] * np.eye(3)
+    moves = np.linalg.solve(own, pull[..., None])[..., 0]
     return np.asarray(points + short(np.asarray(moves, float)), float)
 
 
@@ -223,15 +207,47 @@ def _by_frame(camera: Camera, local: Array) -> Array:
     return out
 
 
-def _by_point(camera: Camera, local: Array, rotation: Array) -> Array:
-    """(N, T, 3, 3) derivative by the point in the thing's frame."""
-    z = 1 / np.maximum(local[..., 2:], 0.05)
-    x, y = local[..., :1] * z, local[..., 1:2] * z
-    out = np.empty((*local.shape[:-1], 3, 3))
-    out[..., 0, :] = camera.fx * z * (rotation[:, 0] - x * rotation[:, 2])
-    out[..., 1, :] = camera.fy * z * (rotation[:, 1] - y * rotation[:, 2])
-    out[..., 2, :] = z * rotation[:, 2]
-    return out
+def _coupling(by_frame: Array, weighted: Array, rotation: Array) -> Array:
+    """(N, 7 T, 3) J^T W J_point. In the camera frame a point moves as a shift of the thing does, and
+    the rotation takes that to the thing's frame, so that J_point is part of J."""
+    shift = np.empty((3, *by_frame.shape[:2], WIDTH))
+    shift[0] = weighted[:, :, 0] * by_frame[:, :, 0, 3, None]
+    shift[1] = weighted[:, :, 1] * by_frame[:, :, 1, 4, None]
+    shift[2] = weighted[:, :, 0] * by_frame[:, :, 0, 5, None]
+    shift[2] += weighted[:, :, 1] * by_frame[:, :, 1, 5, None]
+    shift[2] += weighted[:, :, 2] * by_frame[:, :, 2, 5, None]
+    out = np.empty((*by_frame.shape[:2], WIDTH, 3))
+    for axis in range(3):
+        turned = rotation[:, :, axis].T[:, None, :, None]
+        out[..., axis] = shift[0] * turned[0]
+        out[..., axis] += shift[1] * turned[1]
+        out[..., axis] += shift[2] * turned[2]
+    return out.reshape(len(out), -1, 3)
+
+
+def _of_points(
+    camera: Camera, local: Array, weight: Array, error: Array, rotation: Array
+) -> tuple[Array, Array]:
+    """Points' own blocks (N, 3, 3) and right side (N, 3), not yet tied to anything."""
+    z = 1 / np.maximum(local[..., 2], NEAREST)
+    x, y = local[..., 0] * z, local[..., 1] * z
+    across, down, along = camera.fx * z, camera.fy * z, weight[..., 2] * z
+    pull_x, pull_y = weight[..., 0] * across, weight[..., 1] * down
+    xx, yy = pull_x * across, pull_y * down
+    terms = np.stack((xx, yy, -xx * x, -yy * y, xx * x * x + yy * y * y + along * z), 1)
+    pull_x, pull_y = pull_x * error[..., 0], pull_y * error[..., 1]
+    pulls = np.stack((pull_x, pull_y, along * error[..., 2] - pull_x * x - pull_y * y), 1)
+    rows = rotation[:, [0, 1, 0, 1, 2], :, None] * rotation[:, [0, 1, 2, 2, 2], None, :]
+    rows[:, 2:4] += rows[:, 2:4].swapaxes(2, 3)
+    count = len(local)
+    own = terms.reshape(count, -1) @ rows.swapaxes(0, 1).reshape(-1, 9)
+    pull = pulls.reshape(count, -1) @ rotation.swapaxes(0, 1).reshape(-1, 3)
+    return own.reshape(count, 3, 3), pull
+
+
+def _tie(own: Array) -> Array:
+    """(N,) weights that tie points to where they began: 30 cm, or far less than they are seen."""
+    return 1e-6 * np.trace(own, axis1=1, axis2=2) + 10.0
 
 
 def _cost(error: Array, weight: Array, seen: Seen, noise: Noise, width: float) -> float:
