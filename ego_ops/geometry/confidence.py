@@ -35,8 +35,8 @@ POSITION, ROTATION = 0.015, np.radians(8.0)
 """Deviations above which a pose is called uncertain."""
 REVERSED = 6.0
 """Squared deviations by which the reversed reading must fit the whole clip worse (`reversal`)."""
-DENSE_FRAMES = 64
-"""Frames up to which the points count as unknowns in the covariance."""
+FRAMES = 30
+"""Frames that the covariance is of; in between, deviations are interpolated."""
 
 
 def assessed(
@@ -103,13 +103,16 @@ def _deviations(problem: Problem, found: State, rough: float) -> tuple[Array, Ar
     """(T,) of position, metres, and of rotation, radians, each along its worst direction."""
     factor = ALIKE * rough
     noise = Noise(problem.noise.pixel * factor, problem.noise.depth * factor, problem.noise.width)
-    dense = len(problem.times) <= DENSE_FRAMES
-    spread = covariances(replace(problem, noise=noise), found, dense=dense)
+    frames = np.unique(np.linspace(0, len(problem.times) - 1, FRAMES).astype(int))
+    frames = np.unique(np.append(frames, problem.reference))
+    some = replace(problem, noise=noise).frames(frames)
+    spread = covariances(some, found.frames(frames))
     turn, shift = (
         np.sqrt(np.maximum(np.linalg.eigvalsh(spread[:, part, part])[:, -1], 0))
         for part in (slice(0, 3), slice(3, 6))
     )
-    return shift, turn
+    known = problem.times[frames]
+    return np.interp(problem.times, known, shift), np.interp(problem.times, known, turn)
 
 
 def _flags(

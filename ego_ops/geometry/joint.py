@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import cho_factor, cho_solve, cholesky, solve_triangular
 from scipy.spatial.transform import RigidTransform, Rotation
 
 from ego_ops.camera import Camera
@@ -181,25 +181,21 @@ def _applied(pose: RigidTransform, points: Array) -> Array:
     return points @ pose.rotation.as_matrix().T + pose.translation
 
 
-def covariances(problem: Problem, state: State, dense: bool) -> Array:
+def covariances(problem: Problem, state: State) -> Array:
     """(T, 6, 6) covariance of the object's motion in the world, for the noise that is assumed: a
     rotation vector about the object's middle, then that middle's shift.
 
-    Args:
-        dense: with the points as unknowns too, in time cubic in the frames; else as if the points
-            were known, in linear time.
+    The time grows with the third power of the number of frames.
     """
     system = _system(problem, state, state, problem.noise.width)
-    if dense:
-        inverses = system.background.inverse(0.0), system.object.inverse(0.0)
-        full, _ = _reduced(problem, system, inverses)
-        size = len(problem.times)
-        blocks = band.inverse_blocks_of(np.asarray(np.linalg.cholesky(full), float), size)
-    else:
-        blocks = band.inverse_blocks(_held(problem, system.band))
+    inverses = system.background.inverse(0.0), system.object.inverse(0.0)
+    full, _ = _reduced(problem, system, inverses)
+    root = cholesky(full, lower=True, overwrite_a=True, check_finite=False)
+    inverse = solve_triangular(root, np.eye(len(root)), lower=True, check_finite=False)
+    columns = inverse.reshape(len(root), -1, SIZE).transpose(1, 2, 0)
     to_world = problem.priors.to_world(state.camera, state.motion, _middle(state.points))
-    both = np.concatenate((-to_world, to_world), -1)
-    return both @ blocks[:, :12, :12] @ both.swapaxes(1, 2)
+    both = np.concatenate((-to_world, to_world), -1) @ columns[:, :12]
+    return np.asarray(both @ both.swapaxes(1, 2), float)
 
 
 def poses_in_camera(state: State) -> tuple[RigidTransform, RigidTransform]:

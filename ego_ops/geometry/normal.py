@@ -208,8 +208,8 @@ def _by_frame(camera: Camera, local: Array) -> Array:
 
 
 def _coupling(by_frame: Array, weighted: Array, rotation: Array) -> Array:
-    """(N, 7 T, 3) J^T W J_point. In the camera frame a point moves as a shift of the thing does, and
-    the rotation takes that to the thing's frame, so that J_point is part of J."""
+    """(N, 7 T, 3) J^T W J_point. A point moves in the camera frame as a shift of the thing does,
+    and the rotation takes that to the thing's frame, so that J_point is part of J."""
     shift = np.empty((3, *by_frame.shape[:2], WIDTH))
     shift[0] = weighted[:, :, 0] * by_frame[:, :, 0, 3, None]
     shift[1] = weighted[:, :, 1] * by_frame[:, :, 1, 4, None]
