@@ -1,14 +1,25 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: install demo test lint bench clean
-install: system $(STAMP)
+install: system $(VENV)/.dev
 
-$(STAMP): pyproject.toml constraints.txt
+$(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+
+$(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e '.[demo]'
+	touch $@
+
+# The tests need PyTorch without CUDA, which PyPI does not have; where its own index is out of reach
+# (or TORCH_INDEX is empty) any build will do. MediaPipe's pins are wrong, so it comes alone.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	[ -z "$(TORCH_INDEX)" ] || $(PIP) --retries 1 --no-deps --index-url $(TORCH_INDEX) torch || true
+	$(PIP) -e '.[dev]'
+	-$(PIP) --no-deps mediapipe flatbuffers absl-py
 	touch $@
 
 # The demo renders through EGL, on a machine without a screen too. Mesa's software driver will do.
@@ -20,7 +31,7 @@ system:
 	  apt-get update -q && apt-get install -y -q --no-install-recommends $(EGL); \
 	else echo "missing system library libEGL.so.1; install it: sudo apt-get install $(EGL)"; exit 1; fi
 
-demo: install
+demo: system $(VENV)/.demo
 	$(BIN)/egoscaler demo --out demo
 
 test: install lint
