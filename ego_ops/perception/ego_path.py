@@ -10,6 +10,7 @@ from ego_ops.clip import Clip
 from ego_ops.errors import AnnotationError, Rejection
 from ego_ops.geometry.ego_motion import estimate_path
 from ego_ops.geometry.inertial import metric_path
+from ego_ops.geometry.observed import TrackedPoints
 from ego_ops.geometry.relative_path import relative_path
 from ego_ops.perception.clock import estimate_offset
 from ego_ops.perception.depth import RecordedDepth
@@ -45,7 +46,7 @@ def with_path(clip: Clip, scene: Scene, background: Tracks) -> tuple[Scene, Rigi
     camera, xy, visible = scene.camera, background.xy, background.visible
     if recording.depth is not None:
         depth = RecordedDepth().depth(scene, None, background)
-        return scene, estimate_path(camera, xy, visible, depth, scene.times)
+        return scene, estimate_path(camera, TrackedPoints(xy, visible, depth), scene.times)
     if recording.imu is not None:
         relative = relative_path(camera, xy, visible, scene.times)
         return scene, metric_path(relative, scene.times, recording.imu).path
