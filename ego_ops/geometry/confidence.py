@@ -15,7 +15,8 @@ from ego_ops.geometry.view import Array, Index, Mask
 
 FLAGS = {
     "uncertain": "more than a tenth of the observed poses are known to no better than 1.5 cm or 8 "
-    "degrees, or in a twentieth of the frames fewer than half of what is seen agrees with it",
+    "degrees, or in a twentieth of the frames fewer than half of what is seen agrees with it, or a "
+    "quarter of the frames stand on fewer than 7 points",
     "ambiguous": "the tracks fit nearly as well with depth and turning read in reverse",
     "planar": "the object's points lie in a plane",
     "symmetric": "the object's surface slips along itself about an axis: only its texture, as far "
@@ -28,6 +29,8 @@ AGREE = 3.0
 """Pixels of reprojection error up to which an observation agrees with a motion."""
 LEAST = 5
 """Points that must agree for a frame to count as observed."""
+FIRM = 7
+"""Points that must agree for a frame's pose to stand on its own: fewer fit many motions."""
 ALIKE = 3.0
 """Factor on the tracks' noise: a track errs alike in neighbouring frames, so that nine
 observations are worth one."""
@@ -67,13 +70,16 @@ def assessed(
     # What does not agree must not make two parts of a clip look better joined than they are.
     firmly = replace(problem, object=problem.object.where(inliers[:, part].T))
     position_sd, rotation_sd = _deviations(firmly, found, rough)
-    seen = inliers.sum(1) >= LEAST
+    held = inliers.sum(1) >= LEAST
+    seen = held.copy()
     if problem.measured is not None:
         seen |= np.isfinite(problem.measured.position_sd)
     flags = _flags(problem, found, rough, seen, position_sd, rotation_sd)
     agreeing = inliers.sum(1) / np.maximum(observed.object.visible.sum(1), 1)
     shown = observed.object.visible.sum(1) >= LEAST
-    if (shown & (agreeing < 0.5)).sum() > 0.05 * shown.sum():
+    split = shown & (agreeing < 0.5)
+    few = held & (inliers.sum(1) < FIRM)
+    if split.sum() > 0.05 * shown.sum() or few.sum() > 0.25 * seen.sum():
         flags |= {"uncertain"}
     worth = 1 / (1 + (position_sd / POSITION) ** 2 + (rotation_sd / ROTATION) ** 2)
     worth = worth * np.where(shown, agreeing, 1.0) * (0.1 if "ambiguous" in flags else 1.0)

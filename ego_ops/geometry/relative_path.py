@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
-from scipy.spatial.transform import RigidTransform, Rotation
+from scipy.spatial.transform import RigidTransform
 
 from ego_ops.camera import Camera
 from ego_ops.errors import Rejection
 from ego_ops.geometry.bundle import adjust
 from ego_ops.geometry.object_motion import at_all_frames, pnp
 from ego_ops.geometry.triangulate import triangulate
+from ego_ops.geometry.two_views import Motion, parallax_pairs, two_views
 from ego_ops.geometry.view import Array, Index, Mask, View, rms
 
 AGREE = 3.0
@@ -27,8 +27,14 @@ EACH = 30
 """as many of every frame."""
 MEDIAN_LENGTH = 1.1774
 """Median length of a vector of two normal variables of unit deviation."""
-LEAST_PARALLAX = 3.0
-"""Median pixels between two frames that no rotation explains, below which nothing can be told."""
+KEYFRAMES, RATE = 12, 5.0
+"""Frames of a draft at least, and as many a second."""
+ALIKE = np.radians(1.0)
+"""Rotation between two frames up to which a draft tells no other motion of them."""
+UNLIKE = np.radians(2.0)
+"""Rotation by which two paths differ so much that one must be chosen,"""
+EVIDENCE = 3.0
+"""for which tracks must prefer it by as many standard deviations."""
 
 
 @dataclass(frozen=True)
@@ -52,104 +58,139 @@ def relative_path(camera: Camera, xy: Array, visible: Mask, times: Array) -> Rel
     """Two views with parallax, points from these, all other frames from the points, and one bundle
     adjustment of all (Hartley and Zisserman 2004; five-point method of Nister 2004 by RANSAC).
 
-    Several pairs of frames are tried, and what explains most of all frames is believed, which
-    settles what one pair cannot: the two readings of a plane, and which of two motions is the
-    camera's.
+    Several pairs of frames are tried. What they leave open, the two readings of a plane and which
+    of two motions is the camera's, is settled by drafts: each reading is carried through a few
+    frames and adjusted, and the one that fits best is believed. Before adjustment the wrong reading
+    of a plane may well have as many points that agree to a few pixels.
 
     Args:
         xy, visible: (T, N, 2) and (T, N) tracks over the whole picture, outliers among them.
         times: (T,) seconds.
 
     Raises:
-        Rejection: the camera's place changed too little (`too_little_parallax`), or no path
-            explains the tracks (`lost_background`).
+        Rejection: the camera's place changed too little (`too_little_parallax`), no path explains
+            the tracks (`lost_background`), or two that differ explain them equally well, as where
+            a camera moves straight over a plane (`ambiguous_path`).
     """
     view = View(camera, RigidTransform.identity(len(times)), times, xy, visible)
-    pairs = _pairs(view)
-    starts = [_points_from(view, poses) for pair in pairs for poses in _two_views(view, *pair)]
+    starts = _starts(view)
     if not starts:
         raise Rejection("lost_background", "no two frames are related by one camera motion")
-    found = _grown(view, max(starts, key=lambda points: _support(view, points)))
-    view = _in_units(replace(view, path=at_all_frames(found, times)), found)
-    return _adjusted(view, found)
+    return _carried(view, _best(_drafts(view, starts)))
 
 
-def _pairs(view: View, samples: int = 10, most: int = 4) -> list[tuple[int, int]]:
-    """Pairs of frames with the most parallax, best first."""
-    frames = np.unique(np.linspace(0, view.steps - 1, samples).astype(int))
-    rays = view.camera.rays(np.nan_to_num(view.xy[frames]))
-    rays /= np.linalg.norm(rays, axis=-1, keepdims=True)
-    seen = view.visible[frames]
-    found = []
-    for a in range(len(frames)):
-        for b in range(a + 1, len(frames)):
-            both = np.flatnonzero(seen[a] & seen[b])
-            if len(both) >= 3 * LEAST:
-                gap = _beyond_rotation(rays[a, both], rays[b, both]) * view.camera.fx
-                # Of equal parallax, the pair that shares more points is worth more.
-                value = gap * min(1.0, len(both) / 60)
-                found.append((value, gap, frames[a], frames[b]))
-    if not found:
-        raise Rejection("lost_background", f"no two frames share {3 * LEAST} tracks")
-    found.sort(reverse=True)
-    largest = max(gap for _, gap, _, _ in found)
-    if largest < LEAST_PARALLAX:
-        raise Rejection(
-            "too_little_parallax",
-            f"no two frames differ by more than {largest:.1f} px (median over the tracks) beyond "
-            f"what turning the camera explains, {LEAST_PARALLAX:g} px are needed",
-        )
-    return [(int(a), int(b)) for _, _, a, b in found[:most]]
+def _starts(view: View) -> list[tuple[Motion, Array]]:
+    """Motions of two frames and their points (N, 3): of those that readings of a plane give, the
+    one that most of the clip agrees with and the other one of its pair; and the best by the
+    essential matrix."""
+    general, planes = [], []
+    for pair in parallax_pairs(view):
+        rated = []
+        for motions in two_views(view, *pair):
+            points = [_points_from(view, motion) for motion in motions]
+            found = [(_support(view, p), m, p) for m, p in zip(motions, points, strict=True)]
+            rated.append(sorted(found, key=lambda start: -start[0]))
+        general += rated[0]
+        planes.append(rated[1])
+    best = max(planes, key=lambda found: found[0][0] if found else 0)[:2]
+    best += sorted(general, key=lambda start: -start[0])[:1]
+    best.sort(key=lambda start: -start[0])
+    return [(motion, points) for _, motion, points in best]
 
 
-def _beyond_rotation(one: Array, other: Array) -> float:
-    """Median angle between two sets of rays (n, 3) after the rotation that fits most of them."""
-    weight = np.ones(len(one))
-    gap = np.zeros(len(one))
-    for _ in range(5):
-        u, _, v = np.linalg.svd((other * weight[:, None]).T @ one)
-        turn = u @ np.diag([1.0, 1.0, np.linalg.det(u @ v)]) @ v
-        gap = np.linalg.norm(other - one @ turn.T, axis=-1)
-        weight = 1 / np.maximum(gap, 1e-3)
-    return float(np.median(gap))
+@dataclass(frozen=True)
+class _Draft:
+    """A path through some frames, all that is needed to choose between several."""
+
+    path: RigidTransform
+    points: Array
+    """(N, 3) of the two views it began with, NaN where there is none."""
+    cost: Array
+    """(n,) square pixels of each track followed, those of an observation bounded."""
 
 
-def _two_views(view: View, first: int, second: int) -> list[dict[int, RigidTransform]]:
-    """Poses T_world_camera of two frames, the first at identity and a unit apart: one by the
-    essential matrix, and those by a homography where the scene is nearly a plane."""
-    who = np.flatnonzero(view.visible[first] & view.visible[second])
-    one, other = (np.ascontiguousarray(view.xy[t, who], float) for t in (first, second))
-    matrix = view.camera.matrix
-    motions = []
-    essential, _ = cv2.findEssentialMat(one, other, matrix, cv2.USAC_ACCURATE, 0.9999, 1.0)
-    if essential is not None and essential.shape == (3, 3):
-        _, turn, shift, _ = cv2.recoverPose(essential, one, other, matrix)
-        motions.append((turn, shift))
-    plane, fits = cv2.findHomography(one, other, cv2.USAC_ACCURATE, 2.0, None, 2000, 0.999)
-    if plane is not None and fits.mean() > 0.5:
-        _, turns, shifts, _ = cv2.decomposeHomographyMat(plane, matrix)
-        motions += [(a, b) for a, b in zip(turns, shifts, strict=True) if np.linalg.norm(b) > 1e-6]
-    return [
-        {
-            first: RigidTransform.identity(),
-            second: RigidTransform.from_components(
-                shift[:, 0] / np.linalg.norm(shift), Rotation.from_matrix(turn)
-            ).inv(),
-        }
-        for turn, shift in motions
-    ]
+def _drafts(view: View, starts: list[tuple[Motion, Array]]) -> list[_Draft]:
+    """The starts carried through a few frames and adjusted; those left out that tell nothing new.
+
+    Raises:
+        Rejection: no start can be carried on.
+    """
+    count = max(KEYFRAMES, int(RATE * (view.times[-1] - view.times[0])))
+    spread = np.linspace(0, view.steps - 1, count).astype(int)
+    frames = np.unique([*spread, *(t for motion, _ in starts for t in motion)])
+    view = _at(view, frames)
+    long = view.visible.sum(0) >= 4
+    view = view.select(long)
+    drafts: list[_Draft] = []
+    failed = []
+    for motion, points in starts:
+        (first, second), (one, other) = np.searchsorted(frames, list(motion)), motion.values()
+        between = [draft.path[first].inv() * draft.path[second] for draft in drafts]
+        if any(_alike(told, one.inv() * other) for told in between):
+            continue
+        try:
+            found = _carried(view, points[long], 2)
+        except Rejection as error:
+            failed.append(error)
+            continue
+        moved = replace(view, path=found.path)
+        # Without regard to how well the points are known: all tracks count alike in every draft.
+        error = moved.error(triangulate(moved).points)
+        cost = np.nansum(np.minimum(error, AGREE) ** 2, 0)
+        drafts.append(_Draft(found.path, points, cost))
+    if not drafts:
+        raise failed[0]
+    return drafts
 
 
-def _points_from(view: View, poses: dict[int, RigidTransform], most_error: float = FIRM) -> Array:
+def _at(view: View, frames: Index) -> View:
+    """The view of some frames."""
+    return View(
+        view.camera, view.path[frames], view.times[frames], view.xy[frames], view.visible[frames]
+    )
+
+
+def _alike(one: RigidTransform, other: RigidTransform) -> bool:
+    """Whether two motions turn alike and go the same way."""
+    turn = (one.rotation.inv() * other.rotation).magnitude()
+    lengths = np.linalg.norm(one.translation) * np.linalg.norm(other.translation)
+    return bool(turn < ALIKE and one.translation @ other.translation > 0.98 * lengths)
+
+
+def _best(drafts: list[_Draft]) -> Array:
+    """Points (N, 3) of the reading that fits best; of drafts that read alike, of the first.
+
+    Raises:
+        Rejection: another reading fits as well.
+    """
+    best = min(drafts, key=lambda draft: draft.cost.sum())
+    turns = [(best.path.rotation.inv() * each.path.rotation).magnitude().max() for each in drafts]
+    for other, turn in zip(drafts, turns, strict=True):
+        gain = other.cost - best.cost
+        # Tracks are independent of each other, observations of one track are not.
+        evidence = gain.sum() / max(np.sqrt((gain**2).sum()), 1e-12)
+        if turn > UNLIKE and evidence < EVIDENCE:
+            raise Rejection(
+                "ambiguous_path",
+                f"two camera paths that turn up to {np.degrees(turn):.0f} degrees differently "
+                f"explain the tracks equally well ({evidence:.1f} standard deviations apart, "
+                f"{EVIDENCE:g} are needed)",
+            )
+    return drafts[int(np.argmax(np.array(turns) <= UNLIKE))].points
+
+
+def _carried(view: View, points: Array, rounds: int = 3) -> RelativePath:
+    """The path through all frames from points (N, 3) that some of them see."""
+    found = _grown(view, points)
+    view = _in_units(replace(view, path=at_all_frames(found, view.times)), found)
+    return _adjusted(view, found, rounds)
+
+
+def _points_from(view: View, poses: Motion, most_error: float = FIRM) -> Array:
     """(N, 3) points from the frames of `poses`; NaN where there is none that fits all of them."""
     frames = np.array(sorted(poses))
-    some = replace(
-        view,
-        path=RigidTransform.concatenate([poses[t] for t in frames]),
-        times=view.times[frames],
-        xy=view.xy[frames],
-        visible=view.visible[frames],
-    )
+    path = RigidTransform.concatenate([poses[t] for t in frames])
+    some = replace(_at(view, frames), path=path)
     fit = triangulate(some)
     ahead = (np.where(some.visible, some.local(fit.points)[..., 2], 1.0) > 0).all(0)
     span = np.ptp(some.path.translation, axis=0).max()
@@ -173,12 +214,12 @@ def _usable(view: View, points: Array, t: int) -> Index:
     return np.flatnonzero(view.visible[t] & np.isfinite(points[:, 0]))
 
 
-def _grown(view: View, points: Array, rounds: int = 8) -> dict[int, RigidTransform]:
+def _grown(view: View, points: Array, rounds: int = 8) -> Motion:
     """Poses T_world_camera by frame, of those that see enough points: the points of a pair of
     frames first, then in each round those of all frames posed so far."""
-    found: dict[int, RigidTransform] = {}
+    found: Motion = {}
     for _ in range(rounds):
-        fresh: dict[int, RigidTransform] = {}
+        fresh: Motion = {}
         for t in range(view.steps):
             who = _usable(view, points, t)
             pose = pnp(view.camera, points[who], view.xy[t, who], AGREE)
@@ -199,7 +240,7 @@ def _grown(view: View, points: Array, rounds: int = 8) -> dict[int, RigidTransfo
     return found
 
 
-def _in_units(view: View, found: dict[int, RigidTransform]) -> View:
+def _in_units(view: View, found: Motion) -> View:
     """The view in the frame of its first camera, scaled so that points are about 1 away."""
     path = view.path[0].inv() * view.path
     points = _points_from(view, {t: path[t] for t in found})
@@ -211,7 +252,7 @@ def _in_units(view: View, found: dict[int, RigidTransform]) -> View:
     return replace(view, path=path)
 
 
-def _adjusted(view: View, found: dict[int, RigidTransform], rounds: int = 3) -> RelativePath:
+def _adjusted(view: View, found: Motion, rounds: int = 3) -> RelativePath:
     """Bundle adjustment, with inliers chosen anew before each round."""
     posed = np.isin(np.arange(view.steps), list(found))[:, None]
     points = _points_from(view, {t: view.path[t] for t in found}, 1.5 * FIRM)
