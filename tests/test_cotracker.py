@@ -442,9 +442,16 @@ def test_auto_finds_what_torch_hub_fetched_earlier(
     assert np.nanmedian(misses(tracks, offsets(8))) < 0.25
 
 
-def test_a_tracker_that_is_named_is_the_one_taken(hub: Path) -> None:
-    whole, flow = tracker(hub), LucasKanade()
+def test_a_tracker_that_is_named_is_the_one_taken(
+    hub: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "nothing"))
+    whole, flow = tracker(hub, checkpoint=str(weights)), LucasKanade()
     assert best_tracker("cotracker", whole, flow) is whole
+    with pytest.raises(UserError, match=r"there is no .*hubconf.py; name a checkout"):
+        best_tracker("cotracker", CoTracker(), flow)  # it is not fetched by every worker
+    with pytest.raises(UserError, match=r"there is no .*scaled_offline.pth; name a checkout"):
+        best_tracker("cotracker", tracker(hub), flow)
     assert best_tracker("lk", whole, flow) is flow
     with pytest.raises(UserError, match="auto, cotracker or lk"):
         best_tracker("best")

@@ -6,9 +6,11 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -159,6 +161,33 @@ def test_without_a_hub_a_fetch_ends_in_one_line(tmp_path: Path) -> None:
     line = only_line(egoscaler("--fetch", "--weights", str(tmp_path), HF_HOME=str(tmp_path)))
     assert line.startswith("egoscaler: IDEA-Research/grounding-dino-tiny cannot be fetched (")
     assert "copy a folder of weights there and name it" in line
+
+
+def test_a_hub_that_does_not_answer_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # as behind a firewall
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setattr(constants, "ENDPOINT", address)
+        begun = time.monotonic()
+        with pytest.raises(UserError, match=r"cannot be fetched \(ReadTimeout: .*with --weights$"):
+            Weights(str(tmp_path), patience_s=0.5).fetch(DEPTH)
+    assert time.monotonic() - begun < 10
+
+
+def test_what_is_there_is_not_asked_of_the_hub(folder: Path) -> None:
+    done = egoscaler("--fetch", "--weights", str(folder))  # whose hub would refuse
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(" -> ") == 3
+
+
+def test_advice_for_a_checkpoint_that_is_no_default_names_it(folder: Path) -> None:
+    with pytest.raises(UserError, match="weights --fetch --names cotracker3 --weights "):
+        Weights(str(folder)).find(CHECKPOINTS["cotracker3"])
+    with pytest.raises(UserError, match="weights --fetch --weights "):
+        Weights(str(folder / "none")).find(DEPTH)
 
 
 COMMIT = "0123456789" * 4

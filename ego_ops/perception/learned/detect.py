@@ -160,6 +160,6 @@ def _tokenizer(folder: Path) -> Any:
 
     try:
         return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        cause = " ".join(str(error).split())[:200]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        cause = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise UserError(f"{folder}: its tokenizer cannot be loaded ({cause})") from error

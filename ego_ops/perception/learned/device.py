@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     import torch
 
 HALVES = ("float16", "bfloat16")
+_NAME = re.compile(r"auto|cpu|mps|(cuda|xpu)(:[0-9]+)?")
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class Device:
     """CPU threads of a network: processes are parallel, one a core."""
 
     def __post_init__(self) -> None:
+        if not _NAME.fullmatch(str(self.name)):
+            raise UserError(f"device={self.name}: auto, cpu, cuda or cuda:1")
         if self.half not in (*HALVES, "float32"):
             raise UserError(f"half={self.half}: float16, bfloat16 or float32")
 
@@ -126,19 +131,44 @@ def torch_module() -> Any:
 @functools.cache
 def _load(kind: str, folder: Path, device: torch.device, dtype: torch.dtype) -> Any:
     import transformers
+    from safetensors import SafetensorError
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    logging.set_verbosity_error()  # what it says of files that do not fit is a line a tensor
     try:
+        _check_kind(kind, folder)
         network, report = getattr(transformers, kind).from_pretrained(
             folder, dtype=dtype, local_files_only=True, output_loading_info=True
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (
+        OSError, ValueError, RuntimeError, SafetensorError,
+        LookupError, TypeError, AttributeError, ImportError,  # a config that is another network's
+    ) as error:  # fmt: skip
         cause = " ".join(str(error).split())[:200]
-        raise UserError(f"{folder}: cannot be loaded as {kind} ({cause})") from error
+        raise UserError(
+            f"{folder}: cannot be loaded as {kind} ({type(error).__name__}: {cause}): see "
+            "`egoscaler weights --check`"
+        ) from error
     if report["missing_keys"]:
         name = min(report["missing_keys"])
         raise UserError(
             f"{folder}: lacks {len(report['missing_keys'])} tensors of {kind}, such as {name}"
         )
     return network.eval().requires_grad_(False).to(device)
+
+
+def _check_kind(kind: str, folder: Path) -> None:
+    """See that a checkpoint is one of `kind`, a class of `transformers`: it would load another's
+    as far as names of tensors agree.
+
+    Raises:
+        OSError, ValueError, TypeError: its config cannot be read, or says that it is not.
+    """
+    import transformers
+
+    wanted = getattr(transformers, kind).config_class.model_type
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    found = config.get("model_type") if isinstance(config, dict) else None
+    if found != wanted:
+        raise ValueError(f"its config.json is of a {found}, not of a {wanted}")

@@ -150,20 +150,24 @@ def best_tracker(
     Args:
         option: `cotracker`, `lk` (Lucas-Kanade), or `auto`: CoTracker where its code and weights
             are on this machine. The network is not asked: workers that reach it and workers that
-            do not must not differ.
+            do not must not differ, nor must each of them download it.
         cotracker, lk: the two, set up.
 
     Raises:
-        UserError: there is no such option.
+        UserError: there is no such option, or CoTracker is asked for and is not on this machine.
     """
     network, flow = cotracker or CoTracker(), lk or LucasKanade()
-    if option == "cotracker":
-        return network
     if option == "lk":
         return flow
-    if option != "auto":
+    if option not in ("auto", "cotracker"):
         raise UserError(f"tracker={option}: auto, cotracker or lk")
     missing = network.missing()
+    if missing and option == "cotracker":
+        raise UserError(
+            f"tracker=cotracker: {missing}; name a checkout of facebookresearch/co-tracker with "
+            "--option cotracker=DIR, fetch its weights (egoscaler weights --fetch --names "
+            "cotracker3), or take tracker=lk"
+        )
     if missing:
         log.warning("tracker: Lucas-Kanade, without CoTracker 3 (%s)", missing)
         return flow

@@ -22,6 +22,8 @@ class Weights:
     folder: str | None = None
     """A folder with one subfolder for each, as `save_pretrained` writes it; the hub's cache
     (HF_HOME) where None."""
+    patience_s: float = 20.0
+    """How long the hub may take to say that it has a checkpoint."""
 
     def find(self, checkpoint: Checkpoint) -> Path:
         """The folder with the checkpoint's files, none of which is opened.
@@ -32,11 +34,12 @@ class Weights:
         place = Path(self.folder, checkpoint.name) if self.folder else _cached(checkpoint)
         looked = place or f"the hub's cache {_cache()}"
         if place is None or not place.is_dir():
-            raise UserError(f"no weights of {checkpoint.repo}: {self._remedy(looked)}")
+            raise UserError(f"no weights of {checkpoint.repo}: {self._remedy(checkpoint, looked)}")
         missing = [name for name in checkpoint.files if not (place / name).is_file()]
         if missing:
             raise UserError(
-                f"weights of {checkpoint.repo} lack {', '.join(missing)}: {self._remedy(place)}"
+                f"weights of {checkpoint.repo} lack {', '.join(missing)}: "
+                f"{self._remedy(checkpoint, place)}"
             )
         return place
 
@@ -58,28 +61,35 @@ class Weights:
         return place
 
     def fetch(self, checkpoint: Checkpoint) -> Path:
-        """Download what is missing of a checkpoint from the hub.
+        """Download what is missing of a checkpoint from the hub, which is asked for nothing where
+        nothing is.
 
         Raises:
             UserError: the hub cannot be reached, refuses, or the folder cannot be written.
         """
         try:
-            place = _hub().snapshot_download(
-                checkpoint.repo,
-                allow_patterns=list(checkpoint.files),
-                local_dir=Path(self.folder, checkpoint.name) if self.folder else None,
+            return self.find(checkpoint)
+        except UserError:
+            pass
+        hub, folder = _hub(), Path(self.folder, checkpoint.name) if self.folder else None
+        try:
+            # A hub behind a wall that answers nothing: the download itself would wait for ever.
+            hub.HfApi().model_info(checkpoint.repo, timeout=self.patience_s)
+            hub.snapshot_download(
+                checkpoint.repo, allow_patterns=list(checkpoint.files), local_dir=folder
             )
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, _http_error()) as error:
             cause = (str(error).splitlines() or [""])[0]
             raise UserError(
                 f"{checkpoint.repo} cannot be fetched ({type(error).__name__}: {cause}): on a "
-                "machine without the hub, copy a folder of weights there and name it"
+                "machine without the hub, copy a folder of weights there and name it with --weights"
             ) from error
-        return Path(place)
+        return self.find(checkpoint)
 
-    def _remedy(self, looked: Path | str) -> str:
+    def _remedy(self, checkpoint: Checkpoint, looked: Path | str) -> str:
+        name = "" if checkpoint.default else f" --names {checkpoint.name}"
         where = f" --weights {self.folder}" if self.folder else ""
-        return f"looked in {looked}; run: egoscaler weights --fetch{where}"
+        return f"looked in {looked}; run: egoscaler weights --fetch{name}{where}"
 
 
 def _cached(checkpoint: Checkpoint) -> Path | None:
@@ -144,3 +154,11 @@ def _hub() -> Any:
     except ImportError as error:
         raise UserError(f"perception with weights needs more packages: {INSTALL}") from error
     return huggingface_hub
+
+
+def _http_error() -> type[Exception]:
+    """What all errors of the hub's HTTP client are, whichever release of httpx that is: most of
+    them are no OSError."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return next(kind for kind in HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError")
