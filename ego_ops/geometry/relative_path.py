@@ -12,13 +12,19 @@ from ego_ops.errors import Rejection
 from ego_ops.geometry.bundle import adjust
 from ego_ops.geometry.object_motion import at_all_frames, pnp
 from ego_ops.geometry.triangulate import triangulate
-from ego_ops.geometry.two_views import Motion, parallax_pairs, two_views
-from ego_ops.geometry.view import Array, Index, Mask, View, rms
+from ego_ops.geometry.two_views import (
+    FIRM,
+    Motion,
+    alike,
+    at_frames,
+    parallax_pairs,
+    points_from,
+    two_views,
+)
+from ego_ops.geometry.view import Array, Index, Mask, View
 
 AGREE = 3.0
 """Pixels of reprojection error up to which an observation agrees with the path."""
-FIRM = 2.0
-"""RMS error in pixels up to which a whole track counts as a still point."""
 LEAST = 8
 """Points that must agree on a camera pose."""
 MOST = 250
@@ -29,8 +35,6 @@ MEDIAN_LENGTH = 1.1774
 """Median length of a vector of two normal variables of unit deviation."""
 KEYFRAMES, RATE = 12, 5.0
 """Frames of a draft at least, and as many a second."""
-ALIKE = np.radians(1.0)
-"""Rotation between two frames up to which a draft tells no other motion of them."""
 UNLIKE = np.radians(2.0)
 """Rotation by which two paths differ so much that one must be chosen,"""
 EVIDENCE = 3.0
@@ -87,7 +91,7 @@ def _starts(view: View) -> list[tuple[Motion, Array]]:
     for pair in parallax_pairs(view):
         rated = []
         for motions in two_views(view, *pair):
-            points = [_points_from(view, motion) for motion in motions]
+            points = [points_from(view, motion) for motion in motions]
             found = [(_support(view, p), m, p) for m, p in zip(motions, points, strict=True)]
             rated.append(sorted(found, key=lambda start: -start[0]))
         general += rated[0]
@@ -118,7 +122,7 @@ def _drafts(view: View, starts: list[tuple[Motion, Array]]) -> list[_Draft]:
     count = max(KEYFRAMES, int(RATE * (view.times[-1] - view.times[0])))
     spread = np.linspace(0, view.steps - 1, count).astype(int)
     frames = np.unique([*spread, *(t for motion, _ in starts for t in motion)])
-    view = _at(view, frames)
+    view = at_frames(view, frames)
     long = view.visible.sum(0) >= 4
     view = view.select(long)
     drafts: list[_Draft] = []
@@ -126,7 +130,7 @@ def _drafts(view: View, starts: list[tuple[Motion, Array]]) -> list[_Draft]:
     for motion, points in starts:
         (first, second), (one, other) = np.searchsorted(frames, list(motion)), motion.values()
         between = [draft.path[first].inv() * draft.path[second] for draft in drafts]
-        if any(_alike(told, one.inv() * other) for told in between):
+        if any(alike(told, one.inv() * other) for told in between):
             continue
         try:
             found = _carried(view, points[long], 2)
@@ -135,26 +139,12 @@ def _drafts(view: View, starts: list[tuple[Motion, Array]]) -> list[_Draft]:
             continue
         moved = replace(view, path=found.path)
         # Without regard to how well the points are known: all tracks count alike in every draft.
-        error = moved.error(triangulate(moved).points)
-        cost = np.nansum(np.minimum(error, AGREE) ** 2, 0)
+        missed = moved.error(triangulate(moved).points)
+        cost = np.nansum(np.minimum(missed, AGREE) ** 2, 0)
         drafts.append(_Draft(found.path, points, cost))
     if not drafts:
         raise failed[0]
     return drafts
-
-
-def _at(view: View, frames: Index) -> View:
-    """The view of some frames."""
-    return View(
-        view.camera, view.path[frames], view.times[frames], view.xy[frames], view.visible[frames]
-    )
-
-
-def _alike(one: RigidTransform, other: RigidTransform) -> bool:
-    """Whether two motions turn alike and go the same way."""
-    turn = (one.rotation.inv() * other.rotation).magnitude()
-    lengths = np.linalg.norm(one.translation) * np.linalg.norm(other.translation)
-    return bool(turn < ALIKE and one.translation @ other.translation > 0.98 * lengths)
 
 
 def _best(drafts: list[_Draft]) -> Array:
@@ -184,20 +174,6 @@ def _carried(view: View, points: Array, rounds: int = 3) -> RelativePath:
     found = _grown(view, points)
     view = _in_units(replace(view, path=at_all_frames(found, view.times)), found)
     return _adjusted(view, found, rounds)
-
-
-def _points_from(view: View, poses: Motion, most_error: float = FIRM) -> Array:
-    """(N, 3) points from the frames of `poses`; NaN where there is none that fits all of them."""
-    frames = np.array(sorted(poses))
-    path = RigidTransform.concatenate([poses[t] for t in frames])
-    some = replace(_at(view, frames), path=path)
-    fit = triangulate(some)
-    ahead = (np.where(some.visible, some.local(fit.points)[..., 2], 1.0) > 0).all(0)
-    span = np.ptp(some.path.translation, axis=0).max()
-    distance = np.linalg.norm(fit.points - some.path.translation.mean(0), axis=-1)
-    good = (some.visible.sum(0) >= 2) & (rms(fit.residual) < most_error) & ahead
-    good &= (fit.spread < 0.2 * distance) & (distance < 200 * span)
-    return np.where(good[:, None], fit.points, np.nan)
 
 
 def _support(view: View, points: Array, samples: int = 8) -> int:
@@ -230,7 +206,7 @@ def _grown(view: View, points: Array, rounds: int = 8) -> Motion:
         found = fresh
         if len(found) == view.steps:
             break
-        points = _points_from(view, found)
+        points = points_from(view, found)
     gaps = np.diff(view.times[sorted({0, *found, view.steps - 1})])
     if len(found) < 4 or gaps.max() > 1.0:
         raise Rejection(
@@ -243,7 +219,7 @@ def _grown(view: View, points: Array, rounds: int = 8) -> Motion:
 def _in_units(view: View, found: Motion) -> View:
     """The view in the frame of its first camera, scaled so that points are about 1 away."""
     path = view.path[0].inv() * view.path
-    points = _points_from(view, {t: path[t] for t in found})
+    points = points_from(view, {t: path[t] for t in found})
     known = np.isfinite(points[:, 0])
     if not known.any():
         raise Rejection("lost_background", "no track stands still along one camera path")
@@ -255,7 +231,7 @@ def _in_units(view: View, found: Motion) -> View:
 def _adjusted(view: View, found: Motion, rounds: int = 3) -> RelativePath:
     """Bundle adjustment, with inliers chosen anew before each round."""
     posed = np.isin(np.arange(view.steps), list(found))[:, None]
-    points = _points_from(view, {t: view.path[t] for t in found}, 1.5 * FIRM)
+    points = points_from(view, {t: view.path[t] for t in found}, 1.5 * FIRM)
     for turn in range(rounds):
         agree = posed & _agreeing(view, points, AGREE if turn else 2 * AGREE)
         kept = _kept(view, posed, agree)
@@ -263,7 +239,7 @@ def _adjusted(view: View, found: Motion, rounds: int = 3) -> RelativePath:
         done = adjust(used, points[kept], 10 if turn == rounds - 1 else 4)
         view = replace(view, path=done.path)
         posed = np.ones_like(posed)
-        points = _points_from(view, dict(enumerate(done.path)))
+        points = points_from(view, dict(enumerate(done.path)))
         points[kept] = done.points
     error = replace(used, path=done.path).error(done.points)
     noise = float(np.nanmedian(error)) / MEDIAN_LENGTH

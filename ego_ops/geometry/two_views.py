@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 from scipy.spatial.transform import RigidTransform, Rotation
 
 from ego_ops.errors import Rejection
-from ego_ops.geometry.view import Array, View
+from ego_ops.geometry.triangulate import triangulate
+from ego_ops.geometry.view import Array, Index, View, rms
 
 SHARED = 24
 """Tracks that two frames must share."""
 LEAST_PARALLAX = 3.0
 """Median pixels between two frames that no rotation explains, below which nothing can be told."""
+FIRM = 2.0
+"""RMS error in pixels up to which a whole track counts as a still point."""
+ALIKE = np.radians(1.0)
+"""Rotation between two frames up to which a draft tells no other motion of them."""
 
 
 def parallax_pairs(view: View, samples: int = 10, most: int = 4) -> list[tuple[int, int]]:
@@ -81,3 +88,31 @@ def two_views(view: View, first: int, second: int) -> tuple[list[Motion], list[M
         both = zip(turns, shifts, strict=True)
         plane = [motion(turn, shift) for turn, shift in both if np.linalg.norm(shift) > 1e-6]
     return general, plane
+
+
+def points_from(view: View, poses: Motion, most_error: float = FIRM) -> Array:
+    """(N, 3) points from the frames of `poses`; NaN where there is none that fits all of them."""
+    frames = np.array(sorted(poses))
+    path = RigidTransform.concatenate([poses[t] for t in frames])
+    some = replace(at_frames(view, frames), path=path)
+    fit = triangulate(some)
+    ahead = (np.where(some.visible, some.local(fit.points)[..., 2], 1.0) > 0).all(0)
+    span = np.ptp(some.path.translation, axis=0).max()
+    distance = np.linalg.norm(fit.points - some.path.translation.mean(0), axis=-1)
+    good = (some.visible.sum(0) >= 2) & (rms(fit.residual) < most_error) & ahead
+    good &= (fit.spread < 0.2 * distance) & (distance < 200 * span)
+    return np.where(good[:, None], fit.points, np.nan)
+
+
+def at_frames(view: View, frames: Index) -> View:
+    """The view of some frames."""
+    return View(
+        view.camera, view.path[frames], view.times[frames], view.xy[frames], view.visible[frames]
+    )
+
+
+def alike(one: RigidTransform, other: RigidTransform) -> bool:
+    """Whether two motions turn alike and go the same way."""
+    turn = (one.rotation.inv() * other.rotation).magnitude()
+    lengths = np.linalg.norm(one.translation) * np.linalg.norm(other.translation)
+    return bool(turn < ALIKE and one.translation @ other.translation > 0.98 * lengths)
