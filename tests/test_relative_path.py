@@ -73,6 +73,51 @@ def test_a_plane_is_no_obstacle():
     assert shift < 0.003
 
 
+def over_a_table(
+    path: RigidTransform, rng: np.random.Generator, objects: float = 0.1
+) -> tuple[np.ndarray, np.ndarray]:
+    """Tracks, xy and visible, of 250 points of a tilted table that fills the first picture; a share
+    of them of things on it."""
+    tilt = np.radians(rng.uniform(25, 55))
+    rays = CAMERA.rays(rng.uniform([20, 20], [940, 520], (250, 2)))
+    points = rays * (0.5 / (rays @ [0, np.sin(tilt), np.cos(tilt)]))[:, None]
+    points[: round(250 * objects)] *= rng.uniform(0.85, 0.97, (round(250 * objects), 1))
+    xy = CAMERA.project(np.stack([pose.inv().apply(points) for pose in path]))
+    xy += rng.normal(0, 0.5, xy.shape)
+    steps = len(path)
+    t, begun = np.arange(steps)[:, None], rng.integers(-steps // 2, steps // 2, 250)
+    visible = CAMERA.contains(xy, 2) & (t >= begun) & (t < rng.integers(steps // 3, 2 * steps, 250))
+    return np.where(visible[..., None], xy, np.nan), visible
+
+
+@pytest.mark.parametrize("seed", [0, 4])
+def test_the_other_reading_of_a_table_is_not_taken(seed):
+    rng = np.random.default_rng(seed)
+    s = np.linspace(0, 1, 61)[:, None]
+    way, axis, bend, shake = (rng.normal(size=3) for _ in range(4))
+    ease = s * s * (3 - 2 * s)
+    path = RigidTransform.from_components(
+        0.08 * ease * way / np.linalg.norm(way) + 0.012 * bend * s * np.sin(np.pi * s),
+        Rotation.from_rotvec(
+            0.12 * (ease * axis / np.linalg.norm(axis) + 0.2 * np.sin(2 * np.pi * s) * shake)
+        ),
+    )
+    xy, visible = over_a_table(path, rng)
+    result = relative_path(CAMERA, xy, visible, np.arange(61) / 30)
+    turn = ((path[0].inv() * path).rotation.inv() * result.path.rotation).magnitude().max()
+    assert turn < np.radians(0.5)
+
+
+def test_a_straight_way_over_a_table_can_be_read_in_two_ways():
+    rng = np.random.default_rng(0)
+    way = np.linspace(0, 1, 61)[:, None] ** 1.3 * [0.0, 0.05, 0.1]
+    path = RigidTransform.from_translation(way)
+    xy, visible = over_a_table(path, rng, objects=0.0)
+    with pytest.raises(Rejection) as caught:
+        relative_path(CAMERA, xy, visible, np.arange(61) / 30)
+    assert caught.value.reason == "ambiguous_path"
+
+
 def test_a_walk_past_things_that_come_and_go():
     def path(times: np.ndarray) -> RigidTransform:
         where = np.stack((0.35 * times, 0.03 * np.sin(3 * times), 0.1 * np.sin(times)), -1)

@@ -13,18 +13,17 @@ from ego_ops.geometry.bundle import adjust
 from ego_ops.geometry.object_motion import at_all_frames, pnp
 from ego_ops.geometry.triangulate import triangulate
 from ego_ops.geometry.two_views import (
+    AGREE,
     FIRM,
     Motion,
     alike,
     at_frames,
-    parallax_pairs,
     points_from,
-    two_views,
+    starts,
+    usable,
 )
 from ego_ops.geometry.view import Array, Index, Mask, View
 
-AGREE = 3.0
-"""Pixels of reprojection error up to which an observation agrees with the path."""
 LEAST = 8
 """Points that must agree on a camera pose."""
 MOST = 250
@@ -77,29 +76,10 @@ def relative_path(camera: Camera, xy: Array, visible: Mask, times: Array) -> Rel
             a camera moves straight over a plane (`ambiguous_path`).
     """
     view = View(camera, RigidTransform.identity(len(times)), times, xy, visible)
-    starts = _starts(view)
-    if not starts:
+    begun = starts(view)
+    if not begun:
         raise Rejection("lost_background", "no two frames are related by one camera motion")
-    return _carried(view, _best(_drafts(view, starts)))
-
-
-def _starts(view: View) -> list[tuple[Motion, Array]]:
-    """Motions of two frames and their points (N, 3): of those that readings of a plane give, the
-    one that most of the clip agrees with and the other one of its pair; and the best by the
-    essential matrix."""
-    general, planes = [], []
-    for pair in parallax_pairs(view):
-        rated = []
-        for motions in two_views(view, *pair):
-            points = [points_from(view, motion) for motion in motions]
-            found = [(_support(view, p), m, p) for m, p in zip(motions, points, strict=True)]
-            rated.append(sorted(found, key=lambda start: -start[0]))
-        general += rated[0]
-        planes.append(rated[1])
-    best = max(planes, key=lambda found: found[0][0] if found else 0)[:2]
-    best += sorted(general, key=lambda start: -start[0])[:1]
-    best.sort(key=lambda start: -start[0])
-    return [(motion, points) for _, motion, points in best]
+    return _carried(view, _best(_drafts(view, begun)))
 
 
 @dataclass(frozen=True)
@@ -113,7 +93,7 @@ class _Draft:
     """(n,) square pixels of each track followed, those of an observation bounded."""
 
 
-def _drafts(view: View, starts: list[tuple[Motion, Array]]) -> list[_Draft]:
+def _drafts(view: View, begun: list[tuple[Motion, Array]]) -> list[_Draft]:
     """The starts carried through a few frames and adjusted; those left out that tell nothing new.
 
     Raises:
@@ -121,13 +101,13 @@ def _drafts(view: View, starts: list[tuple[Motion, Array]]) -> list[_Draft]:
     """
     count = max(KEYFRAMES, int(RATE * (view.times[-1] - view.times[0])))
     spread = np.linspace(0, view.steps - 1, count).astype(int)
-    frames = np.unique([*spread, *(t for motion, _ in starts for t in motion)])
+    frames = np.unique([*spread, *(t for motion, _ in begun for t in motion)])
     view = at_frames(view, frames)
     long = view.visible.sum(0) >= 4
     view = view.select(long)
     drafts: list[_Draft] = []
     failed = []
-    for motion, points in starts:
+    for motion, points in begun:
         (first, second), (one, other) = np.searchsorted(frames, list(motion)), motion.values()
         between = [draft.path[first].inv() * draft.path[second] for draft in drafts]
         if any(alike(told, one.inv() * other) for told in between):
@@ -176,20 +156,6 @@ def _carried(view: View, points: Array, rounds: int = 3) -> RelativePath:
     return _adjusted(view, found, rounds)
 
 
-def _support(view: View, points: Array, samples: int = 8) -> int:
-    """Observations that agree with a pose in frames spread over the clip."""
-    total = 0
-    for t in np.unique(np.linspace(0, view.steps - 1, samples).astype(int)):
-        who = _usable(view, points, t)
-        found = pnp(view.camera, points[who], view.xy[t, who], AGREE)
-        total += 0 if found is None else int(found[1].sum())
-    return total
-
-
-def _usable(view: View, points: Array, t: int) -> Index:
-    return np.flatnonzero(view.visible[t] & np.isfinite(points[:, 0]))
-
-
 def _grown(view: View, points: Array, rounds: int = 8) -> Motion:
     """Poses T_world_camera by frame, of those that see enough points: the points of a pair of
     frames first, then in each round those of all frames posed so far."""
@@ -197,7 +163,7 @@ def _grown(view: View, points: Array, rounds: int = 8) -> Motion:
     for _ in range(rounds):
         fresh: Motion = {}
         for t in range(view.steps):
-            who = _usable(view, points, t)
+            who = usable(view, points, t)
             pose = pnp(view.camera, points[who], view.xy[t, who], AGREE)
             if pose is not None and pose[1].sum() >= max(LEAST, 0.3 * len(who)):
                 fresh[t] = pose[0].inv()

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.spatial.transform import RigidTransform, Rotation
 
 from ego_ops.errors import Rejection
+from ego_ops.geometry.object_motion import pnp
 from ego_ops.geometry.triangulate import triangulate
 from ego_ops.geometry.view import Array, Index, View, rms
 
@@ -16,13 +17,15 @@ SHARED = 24
 """Tracks that two frames must share."""
 LEAST_PARALLAX = 3.0
 """Median pixels between two frames that no rotation explains, below which nothing can be told."""
+AGREE = 3.0
+"""Pixels of reprojection error up to which an observation agrees with the path."""
 FIRM = 2.0
 """RMS error in pixels up to which a whole track counts as a still point."""
 ALIKE = np.radians(1.0)
 """Rotation between two frames up to which a draft tells no other motion of them."""
 
 
-def parallax_pairs(view: View, samples: int = 10, most: int = 4) -> list[tuple[int, int]]:
+def _parallax_pairs(view: View, samples: int = 10, most: int = 4) -> list[tuple[int, int]]:
     """Pairs of frames with the most parallax, best first."""
     frames = np.unique(np.linspace(0, view.steps - 1, samples).astype(int))
     rays = view.camera.rays(np.nan_to_num(view.xy[frames]))
@@ -65,7 +68,7 @@ def _beyond_rotation(one: Array, other: Array) -> float:
 Motion = dict[int, RigidTransform]
 
 
-def two_views(view: View, first: int, second: int) -> tuple[list[Motion], list[Motion]]:
+def _two_views(view: View, first: int, second: int) -> tuple[list[Motion], list[Motion]]:
     """Poses T_world_camera of two frames, the first at identity and a unit apart: by the essential
     matrix (one or none), and by a homography where the scene is nearly a plane (up to four)."""
     who = np.flatnonzero(view.visible[first] & view.visible[second])
@@ -116,3 +119,36 @@ def alike(one: RigidTransform, other: RigidTransform) -> bool:
     turn = (one.rotation.inv() * other.rotation).magnitude()
     lengths = np.linalg.norm(one.translation) * np.linalg.norm(other.translation)
     return bool(turn < ALIKE and one.translation @ other.translation > 0.98 * lengths)
+
+
+def starts(view: View) -> list[tuple[Motion, Array]]:
+    """Motions of two frames and their points (N, 3): of those that readings of a plane give, the
+    one that most of the clip agrees with and the other one of its pair; and the best by the
+    essential matrix."""
+    general, planes = [], []
+    for pair in _parallax_pairs(view):
+        rated = []
+        for motions in _two_views(view, *pair):
+            points = [points_from(view, motion) for motion in motions]
+            found = [(_support(view, p), m, p) for m, p in zip(motions, points, strict=True)]
+            rated.append(sorted(found, key=lambda start: -start[0]))
+        general += rated[0]
+        planes.append(rated[1])
+    best = max(planes, key=lambda found: found[0][0] if found else 0)[:2]
+    best += sorted(general, key=lambda start: -start[0])[:1]
+    best.sort(key=lambda start: -start[0])
+    return [(motion, points) for _, motion, points in best]
+
+
+def _support(view: View, points: Array, samples: int = 8) -> int:
+    """Observations that agree with a pose in frames spread over the clip."""
+    total = 0
+    for t in np.unique(np.linspace(0, view.steps - 1, samples).astype(int)):
+        who = usable(view, points, t)
+        found = pnp(view.camera, points[who], view.xy[t, who], AGREE)
+        total += 0 if found is None else int(found[1].sum())
+    return total
+
+
+def usable(view: View, points: Array, t: int) -> Index:
+    return np.flatnonzero(view.visible[t] & np.isfinite(points[:, 0]))
