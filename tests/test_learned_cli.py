@@ -40,9 +40,9 @@ SCALE = {"ego4d": 0.25, "egoexo4d": 0.25, "hdepic": 0.25, "nymeria": 0.5}
 """Of the pictures' published size."""
 ENDS = {
     "no_object", "too_few_tracks", "nothing_moves", "lost_track", "uncertain_pose", "poor_fit",
-    "implausible_motion", "implausible_depth", "too_little_parallax", "no_motion",
+    "implausible_motion", "implausible_depth",
 }  # fmt: skip
-"""Reasons that come of what the networks drew: behind decoding, poses, boxes and masks."""
+"""Reasons that come of what the networks drew: behind decoding, poses and location."""
 
 
 @pytest.fixture(scope="module")
@@ -167,8 +167,8 @@ def cut(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:-100])
 
 
-def text(given: str) -> Callable[[Path], None]:
-    return lambda file: file.write_text(given) and None
+def text(given: str) -> Callable[[Path], object]:
+    return lambda file: file.write_text(given)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def text(given: str) -> Callable[[Path], None]:
 )
 @pytest.mark.parametrize("name", USE)
 def test_broken_files_are_one_line_that_names_them(
-    name: str, file: str, damage: Callable[[Path], None], broken: Path,
+    name: str, file: str, damage: Callable[[Path], object], broken: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     USE[name](broken / name)  # whole, it works
@@ -227,3 +227,24 @@ def test_broken_words_and_sizes_are_one_line(file: str, given: str, broken: Path
         detect(folder)
     assert str(caught.value).startswith(str(folder))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("option", "line"),
+    [
+        ('"timeout_s": "soon"', "timeout_s=soon: must be a number"),
+        ('"timeout_s": true', "timeout_s=True: must be a number"),
+        ('"timeout_s": NaN', "timeout_s=nan: must be a number"),
+        ('"frames": 8.5', "frames=8.5: must be a whole number"),
+        ('"model": 4', "model=4: must be text"),
+        ('"price_in": "free"', "price_in=free: must be a number or null"),
+    ],
+)
+def test_options_of_the_vision_model_are_checked_before_anything_begins(
+    option: str, line: str, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = cli.main([*one_clip(tmp_path), "--option", f"weights={weights}", "localizer=endpoint",
+                     f"endpoint={{{option}}}"])  # fmt: skip
+    assert code == 1
+    assert capsys.readouterr().err == f"egoscaler: vision endpoint: {line}\n"
+    assert not (tmp_path / "shards").exists()

@@ -25,6 +25,7 @@ from ego_ops.perception.learned import endpoint_answer, endpoint_client
 from ego_ops.perception.learned.endpoint_answer import Located, Unusable
 from ego_ops.perception.learned.endpoint_cache import AnswerCache, Asked, digest
 from ego_ops.perception.learned.endpoint_client import Reply, Server
+from ego_ops.perception.learned.options import wrong
 from ego_ops.video import SLACK
 
 __all__ = ["AnnotatedLocation", "Located", "Locator", "VisionEndpoint", "default_cache"]
@@ -105,6 +106,8 @@ class VisionEndpoint:
     """None for models that take no temperature."""
 
     def __post_init__(self) -> None:
+        if fault := wrong(self):
+            raise UserError(f"vision endpoint: {fault}")
         if self.frames < 2 or self.side < 64:
             raise UserError(
                 f"vision endpoint: frames is {self.frames}, side {self.side}; it needs two "
