@@ -382,6 +382,15 @@ def test_surroundings_are_left_out_where_nothing_was_recorded_of_them(
         del corpora.CORPORA["late"]
 
 
+def test_a_trajectory_has_the_steps_of_its_interval(decoded: Decoded) -> None:
+    asked = decoded.asked((1.0, 2.0))
+    assert asked.steps == pytest.approx(np.arange(1.0, 1.95, 0.1))
+    assert len(asked.frames) == 10
+    with pytest.raises(Rejection, match="1 steps, two are needed") as caught:
+        decoded.asked((1.0, 1.05))
+    assert caught.value.reason == "too_short"
+
+
 # The whole, with tiny networks
 
 
