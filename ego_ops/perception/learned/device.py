@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     import torch
 
 HALVES = ("float16", "bfloat16")
+_NO_GPU = (
+    "there is no such GPU for this process: --gpus-per-worker gives workers one, device=cpu does "
+    "without"
+)
 _NAME = re.compile(r"auto|cpu|mps|(cuda|xpu)(:[0-9]+)?")
 
 
@@ -55,7 +59,7 @@ class Device:
         try:
             device = torch.device(self.name)
             if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-                raise RuntimeError("there is no such GPU")
+                raise RuntimeError(_NO_GPU)
         except RuntimeError as error:
             raise UserError(f"device={self.name}: {str(error).splitlines()[0]}") from error
         return device
