@@ -10,7 +10,7 @@ from ego_ops.errors import Rejection
 from ego_ops.geometry.observed import TrackedPoints
 from ego_ops.geometry.registration import LEAST, Registered, register
 from ego_ops.geometry.smooth_motion import refine
-from ego_ops.geometry.view import Array, View
+from ego_ops.geometry.view import Array, Index, Mask, View
 
 LONGEST_GAP = 1.0
 """Seconds for which the camera's pose may be bridged over."""
@@ -18,6 +18,8 @@ NEAR = (8.0, 2.5)
 """Pixels up to which an observation agrees with the path, from round to round."""
 STEADY = 0.9
 """Share of its frames in which a track must agree; the others are on moving things."""
+MOST, EACH = 200, 30
+"""Tracks that take part in the adjustment, and of each frame, as far as it has as many."""
 PLACE_SD = 0.05
 """Metres by which depth may misplace a point."""
 
@@ -64,6 +66,16 @@ def estimate_path(camera: Camera, tracks: TrackedPoints, times: Array) -> RigidT
         steady = np.flatnonzero(agree.any(0) & (agree.sum(0) >= STEADY * view.visible.sum(0)))
         if len(steady) < LEAST:
             raise Rejection("lost_background", f"{len(steady)} tracks stand still, {LEAST} must")
-        known = view.where(agree).select(steady)
-        motion, points[steady] = refine(known, motion, points[steady], first, place_sd=PLACE_SD)
+        some = _enough(agree, steady)
+        known = view.where(agree).select(some)
+        motion, points[some] = refine(known, motion, points[some], first, place_sd=PLACE_SD)
     return motion.inv()
+
+
+def _enough(agree: Mask, steady: Index) -> Index:
+    """Those of the steady tracks that agree longest, and in each frame as many as it may have."""
+    order = steady[np.argsort(-agree[:, steady].sum(0), kind="stable")]
+    kept = set(order[:MOST].tolist())
+    for now in agree:
+        kept.update(order[now[order]][:EACH].tolist())
+    return np.array(sorted(kept))
