@@ -7,6 +7,7 @@ between them is picklable and a few hundred kilobytes.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from ego_ops.clip import Clip
 from ego_ops.errors import UserError
+from ego_ops.options import wrong
 
 
 @dataclass(frozen=True)
@@ -78,14 +80,17 @@ def load(name: str, options: Mapping[str, Any]) -> Pipeline:
     """Build the pipeline `name` (a key of `PIPELINES`, or `module:Class`) with `options`.
 
     Raises:
-        UserError: there is no such pipeline.
+        UserError: there is no such pipeline, or an option is none of its own or of another type.
     """
     target = PIPELINES.get(name, name)
     module, _, attribute = target.partition(":")
     try:
-        return getattr(importlib.import_module(module), attribute)(**options)
+        made: Pipeline = getattr(importlib.import_module(module), attribute)(**options)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         known = ", ".join(sorted(PIPELINES))
         raise UserError(
             f"--perception {name}: cannot load it ({error}); known: {known}, or module:Class"
         ) from error
+    if dataclasses.is_dataclass(made) and (fault := wrong(made)):
+        raise UserError(f"--perception {name}: {fault}")
+    return made

@@ -10,13 +10,15 @@ from numpy.typing import NDArray
 
 from ego_ops import corpora
 from ego_ops.clip import Clip
-from ego_ops.errors import Rejection
+from ego_ops.errors import Rejection, UserError
 from ego_ops.extraction import Asked
 from ego_ops.jpeg import encode_jpegs
 from ego_ops.perception.scene import Scene
 from ego_ops.pictures import pictures
 from ego_ops.video import SLACK, Frames
 
+LEAST_SIDE = 64
+"""Pixels below which pictures show nothing that can be followed."""
 FEWEST_FRAMES = 12
 """Frames below which a clip is too short to see a thing lie, move and lie."""
 
@@ -58,6 +60,13 @@ class Decoding:
     fps: float = 20.0
     max_side: int = 960
     decoder: Literal["pyav", "decord"] = "pyav"
+
+    def __post_init__(self) -> None:
+        if not self.fps > 0 or self.max_side < LEAST_SIDE:
+            raise UserError(
+                f"fps={self.fps}, max_side={self.max_side}: fps must be above 0, max_side "
+                f"{LEAST_SIDE} or more"
+            )
 
     def __call__(self, clip: Clip) -> Decoded:
         """Decode a clip.

@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from ego_ops.clip import Clip
 from ego_ops.corpora import sentence
 from ego_ops.errors import Rejection, UserError
+from ego_ops.options import wrong
 from ego_ops.perception.learned import endpoint_answer, endpoint_client
 from ego_ops.perception.learned.endpoint_answer import Located, Unusable
 from ego_ops.perception.learned.endpoint_cache import AnswerCache, Asked, digest
 from ego_ops.perception.learned.endpoint_client import Reply, Server
-from ego_ops.perception.learned.options import wrong
 from ego_ops.video import SLACK
 
 __all__ = ["AnnotatedLocation", "Located", "Locator", "VisionEndpoint", "default_cache"]

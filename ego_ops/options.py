@@ -14,7 +14,8 @@ def wrong(options: Any) -> str:
     """What is wrong with the first field of a dataclass whose value is not of its annotated type,
     as `name=value: what it must be`; empty where all are right.
 
-    A whole number does for a float; no option may be infinite or NaN.
+    A whole number does for a float; no option may be infinite or NaN. What no command line can
+    give (a tracker, say) is not looked at.
     """
     hints = typing.get_type_hints(type(options))
     for one in dataclasses.fields(options):
@@ -35,7 +36,8 @@ def _fits(value: Any, kind: Any) -> bool:
         return number and math.isfinite(value)
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, origin or kind)
+    plain = kind in (str, bool, types.NoneType) or origin is Mapping
+    return not plain or isinstance(value, origin or kind)
 
 
 def _text(kind: Any) -> str:
