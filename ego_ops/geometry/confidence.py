@@ -107,10 +107,11 @@ def assessed(
 
 def _deviations(problem: Problem, found: State, rough: float) -> tuple[Array, Array]:
     """(T,) of position, metres, and of rotation, radians, each along its worst direction."""
-    factor = ALIKE * rough
-    noise = Noise(problem.noise.pixel * factor, problem.noise.depth * factor, problem.noise.width)
     frames = np.unique(np.linspace(0, len(problem.times) - 1, FRAMES).astype(int))
     frames = np.unique(np.append(frames, problem.reference))
+    # The frames between them, left out, are what errs alike: less is left to allow for.
+    factor = rough * max(1.0, ALIKE / np.sqrt(len(problem.times) / len(frames)))
+    noise = Noise(problem.noise.pixel * factor, problem.noise.depth * factor, problem.noise.width)
     some = replace(problem, noise=noise).frames(frames)
     spread = covariances(some, found.frames(frames))
     turn, shift = (
