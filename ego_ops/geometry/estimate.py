@@ -19,6 +19,7 @@ from ego_ops.errors import Rejection
 from ego_ops.geometry import confidence
 from ego_ops.geometry.bridge import with_clouds
 from ego_ops.geometry.checked import check_arrays, check_spread
+from ego_ops.geometry.ego_motion import registered
 from ego_ops.geometry.joint import Problem, State, adjust, follow, poses_in_camera, reposed, settle
 from ego_ops.geometry.joint_prior import Priors
 from ego_ops.geometry.normal import Seen
@@ -40,8 +41,6 @@ COARSE_FRAMES = 26
 """Frames that the coarse adjustment takes."""
 MOST_OBJECT, MOST_BACKGROUND = 130, 100
 """Tracks that take part in it, those seen longest; all are placed afterwards."""
-LONGEST_GAP = 1.0
-"""Seconds for which the camera's pose may be bridged over."""
 
 
 @dataclass(frozen=True)
@@ -111,16 +110,7 @@ def _ego_motion(observed: Observed, path: RigidTransform | None) -> tuple[RigidT
     camera, times, tracks = observed.camera, observed.times, observed.background
     if path is not None:
         return path, place(camera, tracks, path.inv())
-    ego = register(camera, tracks, times)
-    if ego is None:
-        raise Rejection("lost_background", f"no frame shows {LEAST} background tracks with depth")
-    known = np.concatenate((times[:1], times[ego.known], times[-1:]))
-    gap = float(np.diff(known).max())
-    if gap > LONGEST_GAP:
-        raise Rejection(
-            "lost_background",
-            f"for {gap:.1f} s no {LEAST} background points agree on a camera pose",
-        )
+    ego = registered(camera, tracks, times)
     world = ego.poses.inv()
     first = world[0].inv()
     return first * world, _applied(first, ego.points)

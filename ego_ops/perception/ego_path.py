@@ -34,7 +34,7 @@ def with_path(clip: Clip, scene: Scene, background: Tracks) -> tuple[Scene, Rigi
     Raises:
         AnnotationError: the recorded path does not cover the clip, or the IMU's unit is wrong.
         Rejection: nothing recorded gives a metric scale (`no_metric_scale`), or the picture gives
-            no path (`too_little_parallax`, `lost_background`).
+            no path (`too_little_parallax`, `lost_background`, `ambiguous_path`).
     """
     recording = scene.recording
     if recording.path is not None:
