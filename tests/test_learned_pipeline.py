@@ -19,7 +19,7 @@ from scipy.spatial.transform import RigidTransform, Rotation
 
 pytest.importorskip("transformers", reason="perception with weights is not installed")
 
-from ego_ops import corpora, extraction, job, manifest, quality, shards, work
+from ego_ops import corpora, extraction, job, manifest, quality, work
 from ego_ops.camera import PosePath
 from ego_ops.claims import Claims
 from ego_ops.clip import Box, Clip
@@ -431,37 +431,24 @@ def test_options_that_are_none_are_one_line(option: dict, line: str, weights: Pa
         load("learned", {"weights": str(weights), **option})
 
 
-@pytest.mark.usefixtures("ray_cluster")
-def test_every_clip_ends_as_a_row(weights: Path, tmp_path: Path) -> None:
-    egodex_files.recording(tmp_path / "corpus", frames=60)
-    (clip,) = egodex.index(str(tmp_path / "corpus"))
-    box = Box(1.0, 60, 30, 120, 80)
-    clips = {
-        "detected": clip,
-        "boxed": replace(clip, boxes=(box,), object="", narration="does something"),
-        "missing": replace(clip, video_path="none.mp4"),
-        "nameless": replace(clip, object="", narration="does something"),
-    }
-    named = {name: replace(one, clip_id=f"{k:016x}") for k, (name, one) in enumerate(clips.items())}
-    manifest.write(str(tmp_path / "manifest"), list(named.values()), 1)
-    options = {"weights": weights, "fps": 10, "tracker": "lk"}
-    given = ["--option", *(f"{key}={value}" for key, value in options.items())]
-    code = cli.main([
-        "extract", "--perception", "learned", "--workers", "1", "--quiet", "--manifest",
-        str(tmp_path / "manifest"), "--out", str(tmp_path / "shards"), *given,
-    ])  # fmt: skip
-    assert code == 0
-    rows = {
-        row["clip_id"]: row
-        for table in shards.read(str(tmp_path / "shards"), None, None)
-        for row in table.to_pylist()
-    }
-    ends = {name: rows[one.clip_id] for name, one in named.items()}
-    assert ends["missing"]["error_class"] == "missing_file"
-    assert ends["nameless"]["reason"] == "not_localised"
-    for name in ("detected", "boxed"):
-        assert ends[name]["status"] in ("ok", "rejected"), ends[name]
-        assert ends[name]["status"] == "ok" or ends[name]["reason"]
+def test_every_clip_ends_in_one_of_the_ways_there_are(weights: Path, tmp_path: Path) -> None:
+    egodex_files.recording(tmp_path, frames=60)
+    (clip,) = egodex.index(str(tmp_path))
+    nameless = replace(clip, object="", narration="does something")
+    pipeline = load("learned", {"weights": str(weights), "fps": 10, "tracker": "lk"})
+
+    def end(one: Clip) -> str:
+        try:
+            pipeline.solve(one, pipeline.perceive(one))
+        except Rejection as rejection:
+            return rejection.reason
+        return "ok"
+
+    with pytest.raises(MissingFileError):
+        pipeline.perceive(replace(clip, video_path="none.mp4"))
+    assert end(nameless) == "not_localised"
+    assert end(replace(nameless, boxes=(Box(1.0, 60, 30, 120, 80),))) != "not_localised"
+    assert end(clip)
 
 
 @pytest.mark.parametrize("segmenter", [tiny_models.VIDEO, tiny_models.FRAMES])
