@@ -136,6 +136,8 @@ class PosePath:
 
     def held(self, times: Array) -> RigidTransform:
         """Poses at `times` (T,), the first and the last pose held outside the path."""
+        if len(self.times) == 1:
+            return RigidTransform.concatenate([self.poses] * len(times))
         times = np.clip(times, self.times[0], self.times[-1])
         where = self.poses.translation
         position = np.stack([np.interp(times, self.times, where[:, i]) for i in range(3)], -1)

@@ -11,7 +11,6 @@ from ego_ops.errors import Rejection
 from ego_ops.geometry.object_motion import ObjectMotion
 from ego_ops.geometry.observed import Estimate, Observed
 from ego_ops.geometry.trajectory import Trajectory
-from ego_ops.geometry.view import View
 from ego_ops.quality_motion import (
     in_frame_share,
     is_static,
@@ -198,7 +197,7 @@ def _certainty(
 
 def _background(observed: Observed, estimate: Estimate) -> dict[str, float]:
     tracks, inliers = observed.background, estimate.background_inliers
-    view = View(observed.camera, estimate.camera, observed.times, tracks.xy, tracks.visible)
+    view = observed.view(tracks, estimate.camera)
     return {
         "background_rmse_px": _rms(view.error(estimate.background)[inliers]),
         "background_inlier_share": float(inliers.sum() / max(tracks.visible.sum(), 1)),

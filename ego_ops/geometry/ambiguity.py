@@ -6,7 +6,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import RigidTransform, Rotation
 
-from ego_ops.geometry.joint import Problem, State
+from ego_ops.geometry.joint import Problem, State, arrays, stepped
 from ego_ops.geometry.normal import closer, loss, nearer
 from ego_ops.geometry.view import Array
 
@@ -61,14 +61,13 @@ def reversal(problem: Problem, state: State, width: float = 3.0) -> float:
     tracks, scale = problem.object.frames(frames), state.log_scale[frames]
     pose = (state.camera.inv() * state.motion)[frames]
     known = (scale, problem.noise)
-    here = loss(problem.camera, tracks, _arrays(pose), state.points, *known, width)
+    here = loss(problem.camera, tracks, arrays(pose), state.points, *known, width)
     points, pose = _mirrored(pose, state.points)
     for bound in (15.0, 8.0, width, width):
-        points = nearer(problem.camera, tracks, _arrays(pose), points, *known)
-        steps = closer(problem.camera, tracks, _arrays(pose), points, *known, bound)
-        small = RigidTransform.from_components(steps[:, 3:], Rotation.from_rotvec(steps[:, :3]))
-        pose = small * pose
-    there = loss(problem.camera, tracks, _arrays(pose), points, *known, width)
+        points = nearer(problem.camera, tracks, arrays(pose), points, *known)
+        steps = closer(problem.camera, tracks, arrays(pose), points, *known, bound)
+        pose = stepped(pose, steps)
+    there = loss(problem.camera, tracks, arrays(pose), points, *known, width)
     return float(2 * (there - here) / len(frames))
 
 
@@ -86,7 +85,3 @@ def _mirrored(pose: RigidTransform, points: Array) -> tuple[Array, RigidTransfor
     turned = Rotation.from_matrix(mirror @ turn @ own)
     flipped = middle + (points - middle) @ own.T
     return flipped, RigidTransform.from_components(centre - turned.apply(middle), turned)
-
-
-def _arrays(pose: RigidTransform) -> tuple[Array, Array]:
-    return pose.rotation.as_matrix(), pose.translation

@@ -8,9 +8,10 @@ import numpy as np
 from scipy.spatial.transform import RigidTransform
 
 from ego_ops.geometry.ambiguity import planar, reversal, symmetric
-from ego_ops.geometry.joint import Problem, State, covariances, poses_in_camera
+from ego_ops.geometry.joint import Problem, State, covariances
 from ego_ops.geometry.observed import Estimate, Observed
-from ego_ops.geometry.residuals import Noise, misses
+from ego_ops.geometry.registration import LEAST
+from ego_ops.geometry.residuals import Noise
 from ego_ops.geometry.view import Array, Index, Mask
 
 FLAGS = {
@@ -27,8 +28,6 @@ FLAGS = {
 say that the trajectory should not be trusted."""
 AGREE = 3.0
 """Pixels of reprojection error up to which an observation agrees with a motion."""
-LEAST = 5
-"""Points that must agree for a frame to count as observed."""
 FIRM = 7
 """Points that must agree for a frame's pose to stand on its own: fewer fit many motions."""
 ALIKE = 3.0
@@ -38,7 +37,7 @@ POSITION, ROTATION = 0.015, np.radians(8.0)
 """Deviations above which a pose is called uncertain."""
 REVERSED = 6.0
 """Squared deviations by which the reversed reading must fit the whole clip worse (`reversal`)."""
-FRAMES = 30
+FRAMES = 31
 """Frames that the covariance is of; in between, deviations are interpolated."""
 
 
@@ -62,9 +61,8 @@ def assessed(
         part: (n,) which of the object's tracks those are.
         points, background: (N, 3) and (M, 3) of all tracks, in the first camera frame.
     """
-    to_camera, to_object = poses_in_camera(found)
-    error = misses(observed.camera, to_object, points, observed.object)
-    missed = misses(observed.camera, to_camera, background, observed.background)
+    error = observed.view(observed.object, found.camera).from_object(found.motion).error(points)
+    missed = observed.view(observed.background, found.camera).error(background)
     inliers, still = (np.nan_to_num(e, nan=np.inf) < AGREE for e in (error, missed))
     rough = max(1.0, _noise(error[inliers]) / problem.noise.pixel)
     # What does not agree must not make two parts of a clip look better joined than they are.
@@ -83,16 +81,15 @@ def assessed(
         flags |= {"uncertain"}
     worth = 1 / (1 + (position_sd / POSITION) ** 2 + (rotation_sd / ROTATION) ** 2)
     worth = worth * np.where(shown, agreeing, 1.0) * (0.1 if "ambiguous" in flags else 1.0)
-    to_first = to_camera[0]  # a recorded path may have been mended in its first frame too
+    to_first = found.camera[0].inv()  # a recorded path may have been mended in its first frame too
     begun = to_first * found.motion[0]
     firm = inliers.any(0) if inliers.any() else np.isfinite(points[:, 0])
-    middle = np.nanmedian(points[firm], axis=0) if firm.any() else np.full(3, np.nan)
-    origin = RigidTransform.from_translation(begun.apply(middle))
+    origin = RigidTransform.from_translation(begun.apply(np.nanmedian(points[firm], axis=0)))
     return Estimate(
         object=to_first * found.motion * begun.inv() * origin,
         camera=to_first * found.camera,
-        points=_moved(origin.inv() * begun, points),
-        background=_moved(to_first, background),
+        points=(origin.inv() * begun).apply(points),
+        background=to_first.apply(background),
         depth_scale=rescaled * np.exp(found.log_scale),
         inliers=inliers,
         background_inliers=still,
@@ -107,8 +104,7 @@ def assessed(
 
 def _deviations(problem: Problem, found: State, rough: float) -> tuple[Array, Array]:
     """(T,) of position, metres, and of rotation, radians, each along its worst direction."""
-    frames = np.unique(np.linspace(0, len(problem.times) - 1, FRAMES).astype(int))
-    frames = np.unique(np.append(frames, problem.reference))
+    frames = problem.spread(FRAMES)
     # The frames between them, left out, are what errs alike: less is left to allow for.
     factor = rough * max(1.0, ALIKE / np.sqrt(len(problem.times) / len(frames)))
     noise = Noise(problem.noise.pixel * factor, problem.noise.depth * factor, problem.noise.width)
@@ -136,22 +132,16 @@ def _flags(
         flags.add("uncertain")
     if seen.mean() < 0.5:
         flags.add("bridged")
-    if len(found.points) >= LEAST:
-        flat = planar(found.points)
-        if flat:
-            flags.add("planar")
-        elif symmetric(found.points):
-            flags.add("symmetric")
-        worse = reversal(problem, found) * seen.sum() / (ALIKE * rough) ** 2
-        if worse < REVERSED:
-            flags.add("ambiguous")
+    if planar(found.points):
+        flags.add("planar")
+    elif symmetric(found.points):
+        flags.add("symmetric")
+    worse = reversal(problem, found) * seen.sum() / (ALIKE * rough) ** 2
+    if worse < REVERSED:
+        flags.add("ambiguous")
     return flags
 
 
 def _noise(error: Array) -> float:
     """Pixels, one axis, of reprojection errors (n,)."""
     return float(np.median(error)) / 1.1774 if len(error) else np.inf
-
-
-def _moved(pose: RigidTransform, points: Array) -> Array:
-    return points @ pose.rotation.as_matrix().T + pose.translation

@@ -156,7 +156,7 @@ class _Registration:
         beside = RigidTransform.from_components(found.translation - middles, found.rotation)
         near = int(np.abs(self.times[frames] - self.times[t]).argmin())
         gap = float(abs(self.times[frames[near]] - self.times[t]))
-        here = _held(self.times[frames], beside, self.times[[t]])[0]
+        here = PosePath(self.times[frames], beside).held(self.times[[t]])[0]
         return _shift(np.median(self.clouds[t], axis=0)) * here, frames[near], gap
 
     def _excess(self) -> Array:
@@ -200,14 +200,7 @@ class _Registration:
         if not frames:
             return RigidTransform.identity(len(self.times))
         found = RigidTransform.concatenate([self.poses[t] for t in frames])
-        return _held(self.times[frames], found, self.times)
-
-
-def _held(known: Array, poses: RigidTransform, times: Array) -> RigidTransform:
-    """Poses at `times` (T,), interpolated between those known, and held beyond them."""
-    if len(known) == 1:
-        return RigidTransform.concatenate([poses] * len(times))
-    return PosePath(known, poses).held(times)
+        return PosePath(self.times[frames], found).held(self.times)
 
 
 def _is_enough(cloud: Array) -> bool:

@@ -57,7 +57,7 @@ def estimate_path(camera: Camera, tracks: TrackedPoints, times: Array) -> RigidT
     """
     begun = registered(camera, tracks, times)
     start = begun.poses[0]
-    points = begun.points @ start.rotation.as_matrix().T + start.translation
+    points = start.apply(begun.points)
     motion = begun.poses * start.inv()
     view = View(camera, RigidTransform.identity(len(times)), times, tracks.xy, tracks.visible)
     first = np.arange(view.steps) == 0

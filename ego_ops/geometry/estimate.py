@@ -25,9 +25,8 @@ from ego_ops.geometry.joint_prior import Priors
 from ego_ops.geometry.normal import Seen
 from ego_ops.geometry.observed import Estimate, Observed, TrackedPoints
 from ego_ops.geometry.registration import LEAST, place, register, triangulated
-from ego_ops.geometry.residuals import misses
 from ego_ops.geometry.triangulate import triangulate
-from ego_ops.geometry.view import Array, Index, Mask, View, rms
+from ego_ops.geometry.view import Array, Index, Mask, rms
 
 MOST_FRAMES = 60
 """Frames up to which all take part in one adjustment; of more, as many keyframes do."""
@@ -95,7 +94,7 @@ def _begun(observed: Observed, path: RigidTransform | None) -> tuple[Problem, St
     state = State(
         camera_path,
         camera_path * moving.poses * start.inv(),
-        _applied(start, moving.points),
+        start.apply(moving.points),
         background,
         np.zeros(len(times)),
     )
@@ -113,7 +112,7 @@ def _ego_motion(observed: Observed, path: RigidTransform | None) -> tuple[RigidT
     ego = registered(camera, tracks, times)
     world = ego.poses.inv()
     first = world[0].inv()
-    return first * world, _applied(first, ego.points)
+    return first * world, first.apply(ego.points)
 
 
 def _roughly(observed: Observed, problem: Problem, begun: State) -> State:
@@ -121,7 +120,7 @@ def _roughly(observed: Observed, problem: Problem, begun: State) -> State:
     part = _agreeing(observed, begun, NEAR)
     few = _only(problem, part)
     state = settle(few, _of(begun, part))
-    frames = _spread(few, COARSE_FRAMES)
+    frames = few.spread(COARSE_FRAMES)
     firm = adjust(few.frames(frames), state.frames(frames), iterations=5)
     state = reposed(few, _carried_over(problem.times, frames, state, firm))
     points, background = _everywhere(observed, problem, begun, state, part)
@@ -138,7 +137,7 @@ def _finely(problem: Problem, state: State) -> State:
     """An adjustment of all frames; of many, that of keyframes, which the others follow."""
     if len(problem.times) <= MOST_FRAMES:
         return adjust(problem, state)
-    keys = _spread(problem, MOST_FRAMES)
+    keys = problem.spread(MOST_FRAMES)
     firm = adjust(problem.frames(keys), state.frames(keys))
     return settle(problem, follow(problem, _carried_over(problem.times, keys, state, firm)))
 
@@ -149,9 +148,9 @@ def _agreeing(observed: Observed, state: State, near: float) -> Part:
     Raises:
         Rejection: they are too few (`too_few_tracks`).
     """
-    to_camera, to_object = poses_in_camera(state)
-    thing = misses(observed.camera, to_object, state.points, observed.object) < near
-    still = misses(observed.camera, to_camera, state.background, observed.background) < near
+    seen = observed.view(observed.object, state.camera).from_object(state.motion)
+    thing = seen.error(state.points) < near
+    still = observed.view(observed.background, state.camera).error(state.background) < near
     steady = still.sum(0) >= STEADY * observed.background.visible.sum(0)
     part = Part(_chosen(thing, MOST_OBJECT), _chosen(still & steady, MOST_BACKGROUND))
     if min(len(part.object), len(part.background)) < LEAST:
@@ -161,15 +160,6 @@ def _agreeing(observed: Observed, state: State, near: float) -> Part:
             f"agree with one motion each, {LEAST} of both are needed",
         )
     return part
-
-
-def _spread(problem: Problem, most: int) -> Index:
-    """At most so many frames all over the clip, the reference among them."""
-    count = len(problem.times)
-    if count <= most:
-        return np.arange(count)
-    frames = np.linspace(0, count - 1, most - 1).astype(int)
-    return np.unique(np.append(frames, problem.reference))
 
 
 def _carried_over(times: Array, keys: Index, before: State, after: State) -> State:
@@ -241,8 +231,8 @@ def _chosen(agree: Mask, most: int) -> Index:
 def _scale_by(path: RigidTransform, observed: Observed) -> float:
     """Factor from measured depth to the lengths of a recorded path; 1 where it cannot be told."""
     tracks = observed.background
-    fit = triangulate(View(observed.camera, path, observed.times, tracks.xy, tracks.visible))
-    view = View(observed.camera, path, observed.times, tracks.xy, tracks.visible)
+    view = observed.view(tracks, path)
+    fit = triangulate(view)
     depth = view.local(np.nan_to_num(fit.points))[..., 2]
     sure = (rms(fit.residual) < 3.0) & (fit.spread < 0.05 * np.abs(depth).mean(0))
     ratio = np.where(tracks.visible & sure, depth / tracks.depth, np.nan)
@@ -263,8 +253,3 @@ def _rescaled(observed: Observed, factor: float) -> Observed:
         background=scaled(observed.background),
         clouds=None if clouds is None else [cloud * factor for cloud in clouds],
     )
-
-
-def _applied(pose: RigidTransform, points: Array) -> Array:
-    """Points (N, 3) taken along, NaN and all."""
-    return points @ pose.rotation.as_matrix().T + pose.translation

@@ -78,6 +78,14 @@ class Problem:
         shown = self.object.shows(FEWEST)
         return shown if self.measured is None else shown | np.isfinite(self.measured.position_sd)
 
+    def spread(self, most: int) -> Index:
+        """At most so many frames all over the clip, the reference among them."""
+        count = len(self.times)
+        if count <= most:
+            return np.arange(count)
+        frames = np.linspace(0, count - 1, most - 1).astype(int)
+        return np.unique(np.append(frames, self.reference))
+
     def frames(self, which: Index) -> Problem:
         """The same problem in some of the frames (n,), the reference among them."""
         return replace(
@@ -139,7 +147,7 @@ def follow(problem: Problem, state: State, iterations: int = 4) -> State:
 def settle(problem: Problem, state: State, iterations: int = 3) -> State:
     """The points where the poses want them, each for itself."""
     points, background = state.points, state.background
-    world, thing = (_arrays(pose) for pose in poses_in_camera(state))
+    world, thing = (arrays(pose) for pose in poses_in_camera(state))
     known = (state.log_scale, problem.noise)
     for _ in range(iterations):
         points = nearer(problem.camera, problem.object, thing, points, *known)
@@ -156,14 +164,14 @@ def reposed(problem: Problem, state: State) -> State:
     world, thing = poses_in_camera(state)
     for width in (15.0, 6.0, 3.0):
         known = (state.log_scale, problem.noise, width)
-        steps = closer(problem.camera, problem.background, _arrays(world), state.background, *known)
-        world = _stepped(world, steps)
-        steps = closer(problem.camera, problem.object, _arrays(thing), state.points, *known)
-        thing = _stepped(thing, steps)
+        steps = closer(problem.camera, problem.background, arrays(world), state.background, *known)
+        world = stepped(world, steps)
+        steps = closer(problem.camera, problem.object, arrays(thing), state.points, *known)
+        thing = stepped(thing, steps)
     camera = world.inv()
     if problem.path is None:
         camera = camera[0].inv() * camera
-        background = _applied(world[0], state.background)
+        background = world[0].apply(state.background)
     else:
         camera, background = state.camera, state.background
     motion = camera * thing
@@ -172,13 +180,9 @@ def reposed(problem: Problem, state: State) -> State:
         state,
         camera=camera,
         motion=motion * held.inv(),
-        points=_applied(held, state.points),
+        points=held.apply(state.points),
         background=background,
     )
-
-
-def _applied(pose: RigidTransform, points: Array) -> Array:
-    return points @ pose.rotation.as_matrix().T + pose.translation
 
 
 def covariances(problem: Problem, state: State) -> Array:
@@ -204,7 +208,8 @@ def poses_in_camera(state: State) -> tuple[RigidTransform, RigidTransform]:
     return to_camera, to_camera * state.motion
 
 
-def _arrays(pose: RigidTransform) -> tuple[Array, Array]:
+def arrays(pose: RigidTransform) -> tuple[Array, Array]:
+    """Rotation matrices (T, 3, 3) and translations (T, 3)."""
     return pose.rotation.as_matrix(), pose.translation
 
 
@@ -213,12 +218,16 @@ def _middle(points: Array) -> Array:
 
 
 def _system(problem: Problem, state: State, given: State, width: float) -> _System:
-    world, thing = (_arrays(pose) for pose in poses_in_camera(state))
+    world, thing = poses_in_camera(state)
+    middle = _middle(state.points)
     shared = (state.log_scale, problem.noise, width)
     background = normal(
-        problem.camera, problem.background, world, state.background, *shared, given.background
+        problem.camera, problem.background, arrays(world), state.background, *shared,
+        given.background,
+    )  # fmt: skip
+    moving = normal(
+        problem.camera, problem.object, arrays(thing), state.points, *shared, given.points
     )
-    moving = normal(problem.camera, problem.object, thing, state.points, *shared, given.points)
     steps = len(problem.times)
     blocks, right = np.zeros((steps, 3, SIZE, SIZE)), np.zeros((steps, SIZE))
     for part, where in ((background, _BACKGROUND), (moving, _OBJECT)):
@@ -226,11 +235,10 @@ def _system(problem: Problem, state: State, given: State, width: float) -> _Syst
         right[:, where] += part.right
     cost = add_priors(
         problem.priors, blocks, right, problem.times, state.camera, state.motion,
-        _middle(state.points), state.log_scale, problem.path, problem.shown,
+        middle, state.log_scale, problem.path, problem.shown,
     )  # fmt: skip
     if problem.measured is not None:
-        pose = poses_in_camera(state)[1]
-        cost += add_measured(problem.measured, blocks, right, pose, _middle(state.points))
+        cost += add_measured(problem.measured, blocks, right, thing, middle)
     return _System(blocks, right, background, moving, background.cost + moving.cost + cost)
 
 
@@ -282,10 +290,11 @@ def _adjusted(
 def _posed(state: State, steps: Array) -> State:
     """The state with its poses and scales moved by steps (T, 13)."""
     world, thing = poses_in_camera(state)
-    camera = _stepped(world, steps[:, :6]).inv()
-    motion = camera * _stepped(thing, steps[:, 6:12])
+    camera = stepped(world, steps[:, :6]).inv()
+    motion = camera * stepped(thing, steps[:, 6:12])
     return replace(state, camera=camera, motion=motion, log_scale=state.log_scale + steps[:, 12])
 
 
-def _stepped(pose: RigidTransform, steps: Array) -> RigidTransform:
+def stepped(pose: RigidTransform, steps: Array) -> RigidTransform:
+    """T poses after small motions (T, 6) in the camera frame: rotation vector, then shift."""
     return RigidTransform.from_components(steps[:, 3:], Rotation.from_rotvec(steps[:, :3])) * pose

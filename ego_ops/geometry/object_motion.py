@@ -112,8 +112,6 @@ def at_all_frames(known: dict[int, RigidTransform], times: Array) -> RigidTransf
     """Poses at all `times` (T,) from those at the frames of `known`, held beyond its ends."""
     frames = sorted(known)
     poses = RigidTransform.concatenate([known[frame] for frame in frames])
-    if len(frames) == 1:
-        return RigidTransform.concatenate([poses] * len(times))
     return PosePath(times[frames], poses).held(times)
 
 

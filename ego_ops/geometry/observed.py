@@ -9,7 +9,7 @@ import numpy as np
 from scipy.spatial.transform import RigidTransform
 
 from ego_ops.camera import Camera
-from ego_ops.geometry.view import Array, Index, Mask
+from ego_ops.geometry.view import Array, Index, Mask, View
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,10 @@ class Observed:
     clouds: Sequence[Array] | None = None
     """T clouds (k_t, 3) of the object's visible surface, in each frame's camera frame, metres as
     measured; k_t may be 0. They are asked only where the tracks are too few."""
+
+    def view(self, tracks: TrackedPoints, path: RigidTransform) -> View:
+        """Tracks of this clip as seen along a path of T poses T_world_camera."""
+        return View(self.camera, path, self.times, tracks.xy, tracks.visible)
 
 
 @dataclass(frozen=True)

@@ -167,7 +167,7 @@ def resect(
     return turn, shift
 
 
-def misses(camera: Camera, points: Array, seen: Array, pose: Pose) -> Array:
+def _misses(camera: Camera, points: Array, seen: Array, pose: Pose) -> Array:
     """(n,) reprojection errors in pixels; infinite for points behind the camera."""
     local = points @ pose[0].T + pose[1]
     gap = np.linalg.norm(predicted(camera, local)[:, :2] - seen, axis=-1)
@@ -190,7 +190,7 @@ def _posed(
     places, seen = points[who], tracks.xy[t, who]
     enough = max(LEAST, share * len(who))
     pose = resect(camera, places, seen, tracks.depth[t, who], last)
-    if (misses(camera, places, seen, pose) < AGREE).sum() >= max(enough, 0.5 * len(who)):
+    if (_misses(camera, places, seen, pose) < AGREE).sum() >= max(enough, 0.5 * len(who)):
         return pose
     found = pnp(camera, places, seen, AGREE)
     if found is not None:
@@ -198,11 +198,11 @@ def _posed(
         other = resect(
             camera, places, seen, tracks.depth[t, who], (turn, found[0].translation), (5.0, 3.0)
         )
-        agree = [(misses(camera, places, seen, one) < AGREE).sum() for one in (pose, other)]
+        agree = [(_misses(camera, places, seen, one) < AGREE).sum() for one in (pose, other)]
         # A jump must be well founded: few points have several poses that look much alike.
         if agree[1] > 1.5 * agree[0] + 1:
             pose = other
-    return pose if (misses(camera, places, seen, pose) < AGREE).sum() >= enough else None
+    return pose if (_misses(camera, places, seen, pose) < AGREE).sum() >= enough else None
 
 
 def _place(camera: Camera, tracks: TrackedPoints, points: Array, t: int, pose: Pose) -> None:
@@ -217,6 +217,4 @@ def _filled(poses: dict[int, Pose], times: Array) -> RigidTransform:
     frames = sorted(poses)
     turns, shifts = (np.stack(part) for part in zip(*(poses[t] for t in frames), strict=True))
     known = RigidTransform.from_components(shifts, Rotation.from_matrix(turns))
-    if len(frames) == 1:
-        return RigidTransform.concatenate([known] * len(times))
     return PosePath(times[frames], known).held(times)

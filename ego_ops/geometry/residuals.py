@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial.transform import RigidTransform
 
 from ego_ops.camera import Camera
-from ego_ops.geometry.observed import TrackedPoints
 from ego_ops.geometry.view import NEAREST, Array, Mask
 
 
@@ -42,14 +40,6 @@ def placed(rotation: Array, shift: Array, points: Array) -> Array:
     """(N, T, 3) points (N, 3) in T camera frames: rotation (T, 3, 3), shift (T, 3)."""
     flat = points @ rotation.reshape(-1, 3).T
     return flat.reshape(len(points), -1, 3) + shift
-
-
-def misses(camera: Camera, poses: RigidTransform, points: Array, tracks: TrackedPoints) -> Array:
-    """(T, N) reprojection errors in pixels at T poses T_camera_thing of points (N, 3); NaN where
-    not visible or not placed."""
-    local = placed(poses.rotation.as_matrix(), poses.translation, points).swapaxes(0, 1)
-    gap = np.linalg.norm(predicted(camera, local)[..., :2] - tracks.xy, axis=-1)
-    return np.where(tracks.visible, gap, np.nan)
 
 
 def jacobian(camera: Camera, local: Array) -> Array:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial.transform import RigidTransform, Rotation
 
+from ego_ops.geometry import band
 from ego_ops.geometry.view import (
     Array,
     Mask,
@@ -143,7 +144,7 @@ def _system(
     right = np.einsum("tnij,tni->tj", weighted, error, optimize=True)
     _add_stillness(blocks, right, motion, middle, still, prior)
     add_smoothness(blocks, right, motion, centre, view.times, prior)
-    full, right = _dense(blocks), right.ravel()
+    full, right = band.full(blocks), right.ravel()
     count = len(points)
     if place_sd is None:
         empty = np.zeros((6 * view.steps, count, 3))
@@ -252,14 +253,3 @@ def _add_rows(blocks: Array, right: Array, rows: Array, error: Array, weight: Ar
         for j in range(i + 1):
             square = (rows[:, i] * rows[:, j])[:, None] * weight
             blocks[j : j + count, i - j] += square[:, :, None] * np.eye(6)
-
-
-def _dense(blocks: Array) -> Array:
-    """(6 T, 6 T) symmetric matrix of the normal blocks."""
-    steps = len(blocks)
-    full = np.zeros((steps, 6, steps, 6))
-    for offset in range(min(3, steps)):
-        t = np.arange(steps - offset)
-        full[t + offset, :, t, :] = blocks[t, offset]
-        full[t, :, t + offset, :] = blocks[t, offset].transpose(0, 2, 1)
-    return full.reshape(6 * steps, 6 * steps)
