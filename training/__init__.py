@@ -1,0 +1,1 @@
+"""Training of π0: model, checkpoints, data, trainer. Ray only at its edge, in `workflows`."""

@@ -1,0 +1,75 @@
+"""Sizes of π0."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class SiglipSize:
+    """A SigLIP vision transformer (arXiv 2303.15343)."""
+
+    width: int
+    depth: int
+    mlp: int
+    heads: int
+    patch: int = 14
+    image: int = 224
+    """Pixels a side."""
+
+    @property
+    def tokens(self) -> int:
+        """Of one image."""
+        return (self.image // self.patch) ** 2
+
+
+@dataclass(frozen=True)
+class GemmaSize:
+    """What PaliGemma's language model and the action expert do not share (arXiv 2403.08295)."""
+
+    width: int
+    mlp: int
+
+
+@dataclass(frozen=True)
+class Pi0Config:
+    """A π0. The two Gemma towers have the same depth, heads and head size: they attend jointly."""
+
+    vision: SiglipSize = SiglipSize(width=1152, depth=27, mlp=4304, heads=16)
+    language: GemmaSize = GemmaSize(width=2048, mlp=16384)
+    expert: GemmaSize = GemmaSize(width=1024, mlp=4096)
+    depth: int = 18
+    heads: int = 8
+    kv_heads: int = 1
+    head_size: int = 256
+    vocabulary: int = 257152
+    text_tokens: int = 48
+    """Most tokens of an instruction; longer ones are cut short."""
+    action_size: int = 32
+    """Numbers of state and of action that the model holds; shorter ones are padded with zeros."""
+    horizon: int = 50
+    """Actions in a chunk."""
+
+
+SIZES = {
+    "pi0": Pi0Config(),
+    "small": Pi0Config(
+        vision=SiglipSize(width=384, depth=12, mlp=1536, heads=6),
+        language=GemmaSize(width=768, mlp=3072),
+        expert=GemmaSize(width=384, mlp=1536),
+        depth=12,
+        heads=8,
+        head_size=96,
+    ),
+    "tiny": Pi0Config(
+        vision=SiglipSize(width=96, depth=4, mlp=256, heads=4, patch=28),
+        language=GemmaSize(width=128, mlp=384),
+        expert=GemmaSize(width=96, mlp=256),
+        depth=4,
+        heads=4,
+        head_size=32,
+        vocabulary=512,
+    ),
+}
+"""`pi0` has 3.2 billion parameters in use, `small` about 300 million with its vocabulary, `tiny`
+about a million."""
