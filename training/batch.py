@@ -21,6 +21,8 @@ class Observation:
     """(B, L) bool."""
     state: Tensor
     """(B, action_size) float32, normalised, padded with zeros."""
+    padded: bool = True
+    """Whether any of the masks has a False; where none has, the model can do without them."""
 
     def to(self, device: object) -> Observation:
         """The same on another device."""

@@ -1,0 +1,203 @@
+"""π0 (arXiv 2410.24164): PaliGemma reads pictures and instruction, an expert makes the actions.
+
+    pictures -> SigLIP -> projector ─┐
+    instruction -> embedding ────────┴─ language tokens ─┐
+    state -> state_proj ─────────────── state token ─────┤ JointBlock x depth -> velocity
+    noisy actions, time -> MLP ──────── action tokens ───┘
+
+Attention is causal over three blocks: language tokens see each other, the state sees those and
+itself, actions see everything. So nothing but the action tokens depends on the noise, and when
+actions are sampled the rest is computed once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from training.batch import Batch, Observation
+from training.pi0.block import Cache, JointBlock, RMSNorm, Rope
+from training.pi0.config import Pi0Config
+from training.pi0.siglip import Siglip
+
+_PERIODS = (4e-3, 4.0)
+"""Shortest and longest of the time embedding, in units of time."""
+
+
+class Pi0(nn.Module):
+    """The model. Its parameters are named for what they are; `training.pi0.checkpoint` knows what
+    openpi and LeRobot call them."""
+
+    def __init__(self, config: Pi0Config):
+        super().__init__()
+        self.config = config
+        width, inner = config.language.width, config.expert.width
+        self.vision = Siglip(config.vision)
+        self.projector = nn.Linear(config.vision.width, width)
+        self.embedding = nn.Embedding(config.vocabulary, width)
+        self.blocks = nn.ModuleList(JointBlock(config) for _ in range(config.depth))
+        self.language_norm = RMSNorm(width)  # PaliGemma's; π0 has no use for it
+        self.expert_norm = RMSNorm(inner)
+        self.state_proj = nn.Linear(config.action_size, inner)
+        self.action_in_proj = nn.Linear(config.action_size, inner)
+        self.action_time_mlp_in = nn.Linear(2 * inner, inner)
+        self.action_time_mlp_out = nn.Linear(inner, inner)
+        self.action_out_proj = nn.Linear(inner, config.action_size)
+        self.apply(_initialise)
+        nn.init.normal_(self.vision.position, std=0.02)
+        for parameter in self._idle():
+            parameter.requires_grad_(False)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Squared errors of the velocity field, (B, horizon, action_size) fp32.
+
+        At time t the noisy actions are t noise + (1 - t) actions, and the velocity to predict is
+        noise - actions (openpi's direction of time: 1 is noise).
+        """
+        observation, time = batch.observation, batch.time[:, None, None]
+        noisy = time * batch.noise + (1 - time) * batch.actions
+        language, mask = self._read(observation)
+        expert = torch.cat([self._state(observation), self._actions(noisy, batch.time)], dim=1)
+        blind = torch.zeros(expert.shape[1], dtype=torch.bool, device=mask.device)
+        blind[1:] = True  # what the state does not see: the actions
+        causal = ~(blind & ~blind[:, None])
+        expert_mask = torch.cat(
+            [mask[:, None].expand(-1, len(causal), -1), causal.expand(len(mask), -1, -1)], dim=-1
+        )
+        _, expert, _ = self._blocks(
+            language,
+            expert.to(language.dtype),
+            Rope.at(_positions(mask, len(causal)), self.config.head_size),
+            mask[:, None, None] if observation.padded else None,
+            expert_mask[:, None],
+        )
+        return (batch.noise - batch.actions - self._velocity(expert[:, 1:])).square()
+
+    @torch.no_grad()
+    def sample(
+        self, observation: Observation, noise: Tensor | None = None, steps: int = 10
+    ) -> Tensor:
+        """Actions, (B, horizon, action_size) fp32, normalised.
+
+        Args:
+            noise: what to begin from, of the same shape; drawn if not given.
+            steps: of Euler's method, from time 1 to 0.
+        """
+        if noise is None:
+            shape = (len(observation.state), self.config.horizon, self.config.action_size)
+            noise = torch.randn(shape, device=observation.state.device)
+        seen = self._see(observation)
+        actions = noise
+        for step in range(steps):
+            time = torch.full_like(noise[:, 0, 0], 1 - step / steps)
+            actions = actions - self._denoise(seen, actions, time) / steps
+        return actions
+
+    def _see(self, observation: Observation) -> _Seen:
+        """Everything that does not depend on the noise."""
+        language, mask = self._read(observation)
+        positions = _positions(mask, 1 + self.config.horizon)
+        rope = Rope.at(positions, self.config.head_size)
+        own = language.shape[1] + 1
+        known = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)[:, None, None]
+        _, _, caches = self._blocks(
+            language,
+            self._state(observation).to(language.dtype),
+            rope.split(own)[0],
+            mask[:, None, None] if observation.padded else None,
+            known if observation.padded else None,
+        )
+        every = F.pad(known, (0, self.config.horizon), value=True)
+        return _Seen(caches, rope.split(own)[1], every if observation.padded else None)
+
+    def _denoise(self, seen: _Seen, actions: Tensor, time: Tensor) -> Tensor:
+        """The velocity at (B, horizon, action_size) noisy actions and (B,) times."""
+        expert = self._actions(actions, time).to(seen.caches[0].k.dtype)
+        _, expert, _ = self._blocks(None, expert, seen.rope, None, seen.mask, seen.caches)
+        return self._velocity(expert)
+
+    def _blocks(
+        self,
+        language: Tensor | None,
+        expert: Tensor,
+        rope: Rope,
+        language_mask: Tensor | None,
+        expert_mask: Tensor | None,
+        caches: Sequence[Cache] | None = None,
+    ) -> tuple[Tensor | None, Tensor, list[Cache]]:
+        """All layers, see `JointBlock.forward`; the language tokens' last outputs are not made."""
+        every = []
+        for number, block in enumerate(self.blocks):
+            last, cache = number + 1 == len(self.blocks), caches[number] if caches else None
+            masks = language_mask, expert_mask
+            language, expert, seen = block(language, expert, rope, *masks, cache, last)
+            every.append(seen)
+        return language, expert, every
+
+    def _read(self, observation: Observation) -> tuple[Tensor, Tensor]:
+        """Language tokens (B, P, width), pictures first, and (B, P) which of them there are."""
+        images = observation.images
+        pictures = self.projector(self.vision(images.flatten(0, 1)))
+        pictures = pictures.unflatten(0, images.shape[:2])
+        mask = observation.image_mask[..., None].expand(-1, -1, pictures.shape[2]).flatten(1)
+        # Gemma scales what it embeds, and nothing else: pictures are used as they are.
+        text = self.embedding(observation.tokens) * math.sqrt(self.config.language.width)
+        language = torch.cat([pictures.flatten(1, 2), text.to(pictures.dtype)], dim=1)
+        return language, torch.cat([mask, observation.token_mask], dim=1)
+
+    def _state(self, observation: Observation) -> Tensor:
+        return self.state_proj(observation.state)[:, None]
+
+    def _actions(self, noisy: Tensor, time: Tensor) -> Tensor:
+        """Action tokens (B, horizon, width), before the first block."""
+        moment = _time_embedding(time, self.config.expert.width)[:, None]
+        moment = moment.expand(-1, noisy.shape[1], -1)
+        x = self.action_time_mlp_in(torch.cat([self.action_in_proj(noisy), moment], dim=-1))
+        return self.action_time_mlp_out(F.silu(x))
+
+    def _velocity(self, expert: Tensor) -> Tensor:
+        return self.action_out_proj(self.expert_norm(expert).float()).float()
+
+    def _idle(self) -> list[nn.Parameter]:
+        """Parameters that nothing depends on, since the last layer's language outputs are not
+        used: kept for checkpoints, and never trained."""
+        half = self.blocks[-1].language
+        modules = half.out, half.norm_mlp, half.gate_up, half.down, self.language_norm
+        return [parameter for module in modules for parameter in module.parameters()]
+
+
+class _Seen(NamedTuple):
+    caches: list[Cache]
+    rope: Rope
+    """Of the action tokens."""
+    mask: Tensor | None
+    """(B, 1, 1, P + 1 + horizon)."""
+
+
+def _positions(mask: Tensor, more: int) -> Tensor:
+    """(B, P + more): padding takes no position, and `more` tokens follow."""
+    count = torch.arange(more, device=mask.device) + mask.sum(1, keepdim=True)
+    return torch.cat([mask.cumsum(1) - 1, count], dim=1)
+
+
+def _time_embedding(time: Tensor, width: int) -> Tensor:
+    """(B,) to (B, width): sines, then cosines, of periods spaced evenly in their logarithms."""
+    low, high = _PERIODS
+    exponent = torch.linspace(0, 1, width // 2, dtype=torch.float64, device=time.device)
+    angle = time.double()[:, None] * (2 * math.pi / (low * (high / low) ** exponent))
+    return torch.cat([angle.sin(), angle.cos()], dim=-1).float()
+
+
+def _initialise(module: nn.Module) -> None:
+    """Small random weights, no biases: for a model that nothing is loaded into."""
+    if isinstance(module, nn.Linear | nn.Conv2d):
+        nn.init.trunc_normal_(module.weight, std=module.weight[0].numel() ** -0.5)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Embedding):
+        nn.init.normal_(module.weight, std=module.embedding_dim**-0.5)
