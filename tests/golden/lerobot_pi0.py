@@ -1,6 +1,6 @@
 """LeRobot's own π0 at any size: what ours is compared with, and timed against.
 
-Runs on Python 3.12 with `pip install "lerobot[pi]==0.6.1"` (its π0 needs transformers 5.4 or 5.5) and
+Runs on Python 3.12 with `pip install "lerobot[pi]==0.6.1"` (its π0 needs transformers 5.4, 5.5) and
 this repository on PYTHONPATH; neither the project nor its tests need it.
 
 LeRobot's sizes are constants in its code: those of the towers come from `get_gemma_config`, which
