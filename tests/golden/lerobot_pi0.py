@@ -12,6 +12,7 @@ has 8 heads written into it, so a size with another number cannot be compared.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -19,6 +20,7 @@ import torch
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.policies.pi0 import modeling_pi0
 from lerobot.policies.pi0.configuration_pi0 import PI0Config
+from safetensors.torch import load_file
 from torch import Tensor
 
 from training.pi0.config import Pi0Config
@@ -69,6 +71,19 @@ def configuration(
         device=device,
         dtype=dtype,
     )
+
+
+def load(made: modeling_pi0.PI0Policy, folder: str | Path) -> None:
+    """Load a `model.safetensors` as its `from_pretrained` does, but for the size, which that takes
+    from LeRobot's constants.
+
+    Raises:
+        RuntimeError: something is missing or left over.
+    """
+    stored = load_file(Path(folder, "model.safetensors"))
+    named = made._fix_pytorch_state_dict_keys(stored, made.config)
+    names = {name if name.startswith("model.") else f"model.{name}": name for name in named}
+    made.load_state_dict({name: named[own] for name, own in names.items()}, strict=True)
 
 
 def pictures(images: Tensor, masks: Tensor, count: int) -> tuple[list[Tensor], list[Tensor]]:
