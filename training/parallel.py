@@ -1,0 +1,163 @@
+"""A model made ready for training on one or many devices: recomputation, compilation, sharding.
+
+Mixed precision: weights, sums of gradients and optimiser are fp32; matrix products are bf16; norms
+compute in fp32 inside, and the heads, through which actions go in and come out, are wholly fp32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.fsdp import (
+    FSDPModule,
+    MixedPrecisionPolicy,
+    fully_shard,
+    register_fsdp_forward_method,
+)
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import (
+    CheckpointPolicy,
+    checkpoint,
+    create_selective_checkpoint_contexts,
+)
+
+from training.adapt import heads
+from training.config import TrainConfig
+from training.pi0.model import Pi0
+
+_OPS = torch.ops.aten
+_KEPT = [
+    _OPS.mm.default,
+    _OPS.addmm.default,
+    _OPS.bmm.default,
+    _OPS._scaled_dot_product_flash_attention.default,
+    _OPS._scaled_dot_product_efficient_attention.default,
+    _OPS._scaled_dot_product_cudnn_attention.default,
+    _OPS._scaled_dot_product_flash_attention_for_cpu.default,
+    _OPS._scaled_dot_product_attention_math.default,
+]
+"""Operations whose outputs selective recomputation keeps: nearly all the time is in them."""
+
+
+def wrap(model: Pi0, config: TrainConfig, device: torch.device) -> nn.Module:
+    """The model on its device, prepared as the configuration says; names of parameters stay.
+
+    Where no process group is initialised the model is left whole. Call it when weights have been
+    loaded and parts frozen, and make the optimiser after it.
+
+    Returns:
+        The model itself, or DistributedDataParallel around it (see `bare`).
+    """
+    model.to(device)
+    for block in _blocks(model):
+        _recompute(block, config.recompute)
+        if config.compile:
+            block.forward = torch.compile(block.forward)
+    if _sharded(config):
+        _shard(model, config.precision == "bf16")
+        return model
+    if config.precision == "bf16":
+        _keep_heads(model, device)
+    if not dist.is_initialized():
+        return model
+    ids = [device.index or 0] if device.type == "cuda" else None
+    return DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)
+
+
+def bare(model: nn.Module) -> Pi0:
+    """The π0 in what `wrap` returned: with `sample`, and parameters by their own names."""
+    return cast(Pi0, model.module if isinstance(model, DistributedDataParallel) else model)
+
+
+def autocast(config: TrainConfig, device: torch.device) -> AbstractContextManager[Any]:
+    """The context for `forward` and `sample`. Sharded weights are cast as they are gathered."""
+    if config.precision != "bf16" or _sharded(config):
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
+
+
+@contextmanager
+def no_sync(model: nn.Module, on: bool = True) -> Iterator[None]:
+    """Inside, if `on`, gradients are added up on each worker and not exchanged: for all parts of
+    a batch but the last. Forward and backward belong inside."""
+    if not on:
+        yield
+    elif isinstance(model, DistributedDataParallel):
+        with model.no_sync():
+            yield
+    elif isinstance(model, FSDPModule):
+        model.set_requires_gradient_sync(False)
+        try:
+            yield
+        finally:
+            model.set_requires_gradient_sync(True)
+    else:
+        yield
+
+
+def _sharded(config: TrainConfig) -> bool:
+    return config.parallel == "fsdp" and dist.is_initialized()
+
+
+def _blocks(model: Pi0) -> list[nn.Module]:
+    return [*model.vision.blocks, *model.blocks]
+
+
+def _recompute(block: nn.Module, how: str) -> None:
+    """Replace `forward`, not the module: names stay, and what hooks a module stays outside."""
+    if how == "none":
+        return
+    options: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
+    if how == "selective":
+        options["context_fn"] = partial(create_selective_checkpoint_contexts, _policy)
+    forward = block.forward
+
+    def recomputed(*args: Any) -> Any:
+        return checkpoint(forward, *args, **options)
+
+    block.forward = recomputed
+
+
+def _policy(_context: Any, operation: Any, *_args: Any, **_options: Any) -> CheckpointPolicy:
+    kept = operation in _KEPT
+    return CheckpointPolicy.MUST_SAVE if kept else CheckpointPolicy.PREFER_RECOMPUTE
+
+
+def _shard(model: Pi0, half: bool) -> None:
+    """FSDP2: each block is a unit, and so are the vocabulary, the projector and the vision tower's
+    ends; what is left, the heads, is the root's."""
+    whole = MixedPrecisionPolicy(cast_forward_inputs=False)
+    cast_in, as_given = whole, whole
+    if half:
+        cast_in = MixedPrecisionPolicy(torch.bfloat16, torch.float32)
+        # The rotations that a joint block is given are to stay fp32.
+        as_given = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
+    for block in model.vision.blocks:
+        fully_shard(block, mp_policy=cast_in)
+    fully_shard(model.vision.patch, mp_policy=whole)  # fp32, as in openpi
+    for module in (model.vision, model.projector, model.embedding):
+        fully_shard(module, mp_policy=cast_in)
+    for block in model.blocks:
+        fully_shard(block, mp_policy=as_given)
+    fully_shard(model, mp_policy=whole)
+    register_fsdp_forward_method(model, "sample")
+
+
+def _keep_heads(model: Pi0, device: torch.device) -> None:
+    """Autocast has no effect inside the heads."""
+    for head in heads(model):
+        head.forward = _uncast(head.forward, device.type)
+
+
+def _uncast(forward: Callable[..., Any], kind: str) -> Callable[..., Any]:
+    def plain(*args: Any) -> Any:
+        with torch.autocast(kind, enabled=False):
+            return forward(*args)
+
+    return plain
