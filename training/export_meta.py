@@ -1,0 +1,126 @@
+"""What makes a LeRobot dataset of its files: `meta/`, written when all of them are made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from training import export_video
+from training.export_file import DATASET, DONE, PIXELS, as_array
+from training.export_plan import Plan
+from training.export_stats import LEVELS, NAMES, Total
+from training.lerobot_layout import (
+    CAMERA,
+    COLUMNS,
+    DATA,
+    DATA_MB,
+    EPISODES,
+    ORIGIN,
+    info,
+    place,
+)
+
+_STATED = (CAMERA, *COLUMNS)
+"""Features that have statistics."""
+
+
+def write_meta(work: str, plan: Plan, origin: dict[str, Any], card: str) -> None:
+    """Write everything beside data and videos. Holds what is said of one file at a time.
+
+    Args:
+        work: folder of the export that is under way, with all its files made.
+        origin: what `ORIGIN` shall say.
+        card: the dataset's README.md.
+    """
+    root = Path(work, DATASET)
+    totals = {name: Total() for name in _STATED}
+    levels = np.zeros((3, LEVELS), np.int64)
+    with _Episodes(root) as episodes:
+        for number in range(plan.files):
+            table = pq.read_table(Path(work, DONE, f"{number:06d}.parquet"))
+            levels += np.array(json.loads(table.schema.metadata[PIXELS]), np.int64)
+            for feature, total in totals.items():
+                total.add(_statistics(table, feature))
+            episodes.write(table.replace_schema_metadata(None))
+    stats = {CAMERA: totals[CAMERA].with_levels(levels)}
+    for name in COLUMNS:
+        stats[name] = totals[name].with_values(_columns(root, plan.files, name))
+    plain = {
+        feature: {name: values.tolist() for name, values in one.items()}
+        for feature, one in stats.items()
+    }
+    _json(root / "meta/stats.json", plain)
+    _tasks(root / "meta/tasks.parquet", plan.tasks)
+    clips = {"episode_index": np.arange(len(plan.ids)), "clip_id": plan.ids.astype(str)}
+    pq.write_table(pa.table(clips), root / "meta/clips.parquet")
+    head = info(plan.fps, export_video.CODEC, len(plan.ids), plan.frames, len(plan.tasks))
+    _json(root / "meta/info.json", head)
+    _json(root / ORIGIN, origin)
+    (root / "README.md").write_text(card, encoding="utf-8")
+
+
+class _Episodes:
+    """Writes `meta/episodes`, a new file where the last has grown to its limit."""
+
+    def __init__(self, root: Path):
+        self._root = root
+        self._number = 0
+        self._writer: pq.ParquetWriter | None = None
+        self._path = root
+
+    def __enter__(self) -> _Episodes:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._writer:
+            self._writer.close()
+
+    def write(self, table: pa.Table) -> None:
+        if self._writer and self._path.stat().st_size > DATA_MB * 2**20 * 0.9:
+            self._writer.close()
+            self._writer = None
+            self._number += 1
+        for name, value in place(self._number).items():
+            column = pa.array(np.full(len(table), value))
+            table = table.append_column(f"meta/episodes/{name}", column)
+        if self._writer is None:
+            self._path = self._root / EPISODES.format(**place(self._number))
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._writer = pq.ParquetWriter(self._path, table.schema, compression="snappy")
+        self._writer.write_table(table)
+
+
+def _statistics(table: pa.Table, feature: str) -> list[dict[str, Any]]:
+    columns = [table[f"stats/{feature}/{name}"].to_pylist() for name in NAMES]
+    return [dict(zip(NAMES, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+def _columns(root: Path, files: int, name: str) -> Iterator[NDArray]:
+    for number in range(files):
+        path = root / DATA.format(**place(number))
+        yield as_array(pq.read_table(path, columns=[name])[name])
+
+
+def _tasks(path: Path, tasks: list[str]) -> None:
+    """As pandas writes a frame whose index is the task, which is how LeRobot reads it."""
+    columns = [
+        {"name": "task_index", "field_name": "task_index", "pandas_type": "int64",
+         "numpy_type": "int64", "metadata": None},
+        {"name": "task", "field_name": "task", "pandas_type": "unicode",
+         "numpy_type": "object", "metadata": None},
+    ]  # fmt: skip
+    head = {"index_columns": ["task"], "column_indexes": [], "columns": columns, "creator": {}}
+    table = pa.table({"task_index": pa.array(range(len(tasks)), pa.int64()), "task": tasks})
+    pandas = json.dumps({**head, "pandas_version": "2.0.0"}).encode()
+    pq.write_table(table.replace_schema_metadata({b"pandas": pandas}), path)
+
+
+def _json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
