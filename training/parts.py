@@ -1,0 +1,37 @@
+"""Parts of a batch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
+from typing import TypeVar
+
+from torch import Tensor
+
+from training.batch import Batch, Observation
+
+_Tensors = TypeVar("_Tensors", Batch, Observation)
+
+
+def split(batch: Batch, parts: int) -> Iterator[Batch]:
+    """A batch in that many parts, or one a sample where it has fewer."""
+    size = math.ceil(len(batch.actions) / parts)
+    for begin in range(0, len(batch.actions), size):
+        yield _each(batch, lambda tensor: tensor[begin : begin + size])  # noqa: B023
+
+
+def pinned(batch: Batch) -> Batch:
+    """In memory from which the GPU copies by itself."""
+    return _each(batch, Tensor.pin_memory)
+
+
+def _each(batch: _Tensors, change: Callable[[Tensor], Tensor]) -> _Tensors:
+    """A batch, or observation, with each of its tensors changed."""
+    values = {field.name: getattr(batch, field.name) for field in fields(batch)}
+    for name, value in values.items():
+        if isinstance(value, Tensor):
+            values[name] = change(value)
+        elif isinstance(value, Observation):
+            values[name] = _each(value, change)
+    return replace(batch, **values)
