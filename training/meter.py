@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from training import cost, optimise
+from training import cost
 from training.batch import Batch
-
-if TYPE_CHECKING:
-    from training.trainer import Trainer
+from training.config import TrainConfig
 
 
 class Meter:
-    """What is logged, gathered without waiting for the device."""
+    """Means over some steps. Each worker has one.
 
-    def __init__(self, trainer: Trainer):
-        self._trainer = trainer
-        self._loss = torch.zeros((), device=trainer.device)
-        self._shape, self._since = (0, 0), 0.0
-        self._reset()
+    Args:
+        config: of the run.
+        device: of this worker.
+        world: how many workers there are.
+    """
+
+    def __init__(self, config: TrainConfig, device: torch.device, world: int):
+        self._config, self._device, self._world = config, device, world
+        self._loss = torch.zeros((), device=device)
+        self._shape = 0, 0
+        self._steps = 0
+        self._waited = 0.0
+        self._since = self._begin = time.perf_counter()
 
     def waits(self) -> None:
         """For the next batch, from now on."""
@@ -34,37 +39,31 @@ class Meter:
         self._waited += time.perf_counter() - self._since
 
     def add(self, loss: Tensor, batch: Batch) -> None:
-        """A step's loss, this worker's part of it."""
-        self._loss, self._steps = self._loss + loss, self._steps + 1
+        """Count a step; `loss` is this worker's part of its loss."""
+        self._loss += loss
+        self._steps += 1
         self._shape = batch.observation.images.shape[1], batch.observation.tokens.shape[1]
 
-    def read(self, norm: Tensor) -> dict[str, float | int | str | None]:
-        """The means since the last reading; every worker calls it.
-
-        Raises:
-            Diverged: the gradient is not finite.
-        """
-        trainer, config = self._trainer, self._trainer.config
-        loss = self._loss / self._steps
-        if trainer.world > 1:
+    def read(self) -> dict[str, float | int | str | None]:
+        """The means since the last reading; waits for the device. Every worker calls it."""
+        config = self._config
+        loss = self._loss / max(1, self._steps)
+        if self._world > 1:
             dist.all_reduce(loss)
-        gradient = optimise.check(norm, trainer.step)
-        value = float(loss)
+        value = float(loss)  # waits for the device, so that the time is that of the steps
         seconds = time.perf_counter() - self._begin
         rate = self._steps * config.batch / seconds
-        memory = cost.memory(trainer.device)
         values = {
             "loss": value,
-            "gradient_norm": gradient,
-            "learning_rate": trainer.optimiser.param_groups[0]["lr"],
             "samples_per_s": rate,
             "waiting_for_data": self._waited / seconds,
-            "memory_peak_gb": memory["peak"] / 1e9,
-            "mfu": cost.mfu(config.model, *self._shape, rate / trainer.world, trainer.device),
+            "memory_peak_gb": cost.memory(self._device)["peak"] / 1e9,
+            "mfu": cost.mfu(config.model, *self._shape, rate / self._world, self._device),
         }
-        self._reset()
+        self.restart()
         return values
 
-    def _reset(self) -> None:
-        self._begin, self._waited, self._steps = time.perf_counter(), 0.0, 0
-        self._loss = torch.zeros_like(self._loss)
+    def restart(self) -> None:
+        """Leave out what came before, such as the time that validation takes."""
+        self._loss.zero_()
+        self._steps, self._waited, self._begin = 0, 0.0, time.perf_counter()

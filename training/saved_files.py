@@ -30,12 +30,12 @@ class Checkpoint(NamedTuple):
             thorough: whether to read them, not just to look at their sizes.
         """
         for name in sorted(self.files)[part::parts]:
-            size, digest = self.files[name]
+            size, expected = self.files[name]
             path = self.path / name
             try:
                 if path.stat().st_size != size:
                     return f"{name} has {path.stat().st_size} of {size} bytes"
-                if thorough and digest(path) != digest:
+                if thorough and digest(path) != expected:
                     return f"{name} was changed after it was written"
             except OSError as error:
                 return f"{name}: {error.strerror or error}"
@@ -73,14 +73,15 @@ def passed_over(checkpoint: Checkpoint, damage: str) -> str:
 
 
 def digest(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
     with open(path, "rb") as file:
-        return hashlib.filedigest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _completed(step: int, path: Path) -> Checkpoint | None:
     try:
         head = json.loads((path / COMPLETE).read_text(encoding="utf-8"))
-        files = {name: (int(size), str(digest)) for name, (size, digest) in head["files"].items()}
+        files = {name: (int(size), str(text)) for name, (size, text) in head["files"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return Checkpoint(step, path, files)

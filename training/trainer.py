@@ -93,7 +93,7 @@ class Trainer:
         """
         config = self.config
         with self._log() as log, self._loader() as loader:
-            meter = Meter(self)
+            meter = Meter(config, self.device, self.world)
             while self.step < config.steps:
                 meter.waits()
                 batch = next(loader).to(self.device)
@@ -103,9 +103,7 @@ class Trainer:
                 meter.add(loss, batch)
                 last = self.step == config.steps
                 if last or self.step % config.log_every == 0:
-                    values = meter.read(norm)
-                    if log is not None:
-                        log.write(self.step, values)
+                    self._write(log, norm, meter)
                 if last or self.step % config.save_every == 0:
                     optimise.check(norm, self.step)
                     self._saver.save(self.step, self.state())
@@ -147,6 +145,13 @@ class Trainer:
         if self.ema is not None:
             self.ema.update()
         return total, norm
+
+    def _write(self, log: Log | None, norm: Tensor, meter: Meter) -> None:
+        gradient = optimise.check(norm, self.step)
+        values = {"gradient_norm": gradient, "learning_rate": self.optimiser.param_groups[0]["lr"]}
+        values = meter.read() | values
+        if log is not None:
+            log.write(self.step, values)
 
     def _terms(self, batch: Batch) -> Tensor:
         """How many squared errors the loss of the step is a mean of, over all workers."""
