@@ -25,7 +25,17 @@ from ego_ops.storage_errors import unwritable
 from training import export_video
 from training.export_plan import Planned
 from training.export_stats import LEVELS, NAMES, Stats, of_pixels, of_values
-from training.lerobot_layout import ACTION, CAMERA, COLUMNS, DATA, SIDE, STATE, VIDEO, place
+from training.lerobot_layout import (
+    ACTION,
+    CAMERA,
+    COLUMNS,
+    DATA,
+    SIDE,
+    STATE,
+    VIDEO,
+    as_array,
+    place,
+)
 from training.shard_unit import ShardUnit, read_unit
 
 DATASET, DONE = "dataset", "done"
@@ -174,14 +184,6 @@ def _episodes(planned: Planned, table: pa.Table, counts: NDArray) -> pa.Table:
         for name in NAMES:
             columns[f"stats/{feature}/{name}"] = [one[name].tolist() for one in each]
     return pa.table(columns)
-
-
-def as_array(column: pa.ChunkedArray) -> NDArray:
-    """(n, D) of a column of numbers or of lists of equal length."""
-    flat = column.combine_chunks()
-    if pa.types.is_fixed_size_list(flat.type):
-        return flat.flatten().to_numpy(zero_copy_only=False).reshape(len(flat), -1)
-    return flat.to_numpy(zero_copy_only=False).reshape(-1, 1)
 
 
 def _sync(path: Path) -> None:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from training import export_video
-from training.export_file import DATASET, DONE, PIXELS, as_array
+from training.export_file import DATASET, DONE, PIXELS
 from training.export_plan import Plan
 from training.export_stats import LEVELS, NAMES, Total
 from training.lerobot_layout import (
@@ -23,6 +23,7 @@ from training.lerobot_layout import (
     DATA_MB,
     EPISODES,
     ORIGIN,
+    as_array,
     info,
     place,
 )

@@ -98,8 +98,9 @@ def write_release(url: str, selection: str | None, texts: bool, root: Path) -> T
             for corpus in pc.unique(table["corpus"]).to_pylist():
                 rows = table.filter(pc.equal(table["corpus"], corpus))
                 _count(tally.corpora[corpus], rows)
-                writer = writers.setdefault(corpus, _Writer(root / "data" / corpus))
-                writer.write(_marked(rows, corpus))
+                if corpus not in writers:
+                    writers[corpus] = _Writer(root / "data" / corpus)
+                writers[corpus].write(_marked(rows, corpus))
     finally:
         for writer in writers.values():
             writer.close()

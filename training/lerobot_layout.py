@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
 VERSION = "v3.0"
 STATE, ACTION, CAMERA = "observation.state", "action", "observation.images.base_0_rgb"
 SIDE = 224
@@ -19,7 +23,7 @@ FILLER = "last_is_filler"
 """Key of the action's `info`: an episode's last action is that of standing still, and was not
 recorded. It is there since every frame needs one, and since readers repeat it past the end."""
 ORIGIN = "meta/egoscaler.json"
-"""What a dataset was exported from."""
+"""What a dataset was exported from: a digest, no paths, since datasets are published."""
 
 _POSE = ["x", "y", "z", *(f"r{row}{column}" for column in (1, 2) for row in (1, 2, 3))]
 _SCALARS = {
@@ -80,3 +84,20 @@ def info(fps: int, codec: str, episodes: int, frames: int, tasks: int) -> dict[s
         "video_path": VIDEO,
         "features": features(fps, codec),
     }
+
+
+def as_array(column: pa.ChunkedArray) -> NDArray:
+    """(n, D) of a column of numbers (D is 1) or of lists.
+
+    Raises:
+        ValueError: the lists are not of one length, or hold no numbers.
+    """
+    flat = column.combine_chunks()
+    width = 1
+    if pa.types.is_list(flat.type) or pa.types.is_fixed_size_list(flat.type):
+        rows, flat = len(flat), flat.flatten()
+        width = len(flat) // max(rows, 1)
+    values = flat.to_numpy(zero_copy_only=False).reshape(len(column), width)
+    if not np.issubdtype(values.dtype, np.number) and values.dtype != bool:
+        raise ValueError(f"holds {column.type}, no numbers")
+    return values

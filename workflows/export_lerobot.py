@@ -151,8 +151,6 @@ def _wait(running: list) -> Iterator[None]:
 def _finish(config: LerobotConfig, planned: Plan, work: str) -> None:
     origin = {
         "digest": planned.digest,
-        "shards": config.shards,
-        "selection": config.selection,
         "clips_of_one_step": planned.too_short,
         "clips_of_other_rates": planned.other_rates,
     }

@@ -65,8 +65,7 @@ def _write(config: ReleaseConfig, of: str, work: str) -> Tally:
         tally = write_release(config.shards, config.selection, config.texts, root)
         card = release_card(config.repo_id, tally, config.texts)
         (root / "README.md").write_text(card, encoding="utf-8")
-        origin = {"digest": of, "shards": config.shards, "selection": config.selection}
-        (root / _ORIGIN).write_text(json.dumps(origin) + "\n")
+        (root / _ORIGIN).write_text(json.dumps({"digest": of}) + "\n")
         os.sync()
         os.rename(root, config.out)
     except OSError as error:
