@@ -70,7 +70,7 @@ class Ours:
         if self._graph is None:
             import copy
 
-            from training.pi0.infer import GraphSampler, cast
+            from training.pi0.inference import GraphSampler, cast
 
             served = cast(copy.deepcopy(self.model).requires_grad_(False))
             self._graph = GraphSampler(served, self.one, STEPS)

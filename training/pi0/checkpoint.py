@@ -92,8 +92,9 @@ def save(
         UserError: the file system refuses.
     """
     given = model.state_dict() if weights is None else weights
-    stored = dict(_stored(model.config, given))
-    tensors = {name: value.to("cpu", dtype).contiguous() for name, value in stored.items()}
+    tensors = {
+        name: value.to("cpu", dtype).contiguous() for name, value in stored(model.config, given)
+    }
     target = Path(path)
     target = target if target.suffix == ".safetensors" else target / FILE
     aside = target.with_name(f"{target.name}.{uuid.uuid4().hex}.part")
@@ -110,6 +111,26 @@ def save(
     except (OSError, SafetensorError) as error:
         raise unwritable(str(target), error) from error
     return target
+
+
+def stored(config: Pi0Config, weights: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """The 777 tensors of a model's weights, with openpi's names: views of them.
+
+    Raises:
+        ValueError: the weights are not exactly those of the model.
+    """
+    names = stored_names.pi0(config)
+    if weights.keys() != names.keys():
+        raise ValueError(f"not the parameters of a π0: {sorted(weights.keys() ^ names.keys())}")
+    for name, parts in names.items():
+        value = weights[name].detach()
+        yield from zip(
+            parts,
+            value.split(list(stored_names.rows(config, name, len(value), len(parts)))),
+            strict=True,
+        )
+    like = weights["embedding.weight"]
+    yield EXPERT_VOCABULARY, torch.zeros(config.vocabulary, config.expert.width, dtype=like.dtype)
 
 
 class _Source(NamedTuple):
@@ -178,22 +199,6 @@ def _check(
 def _ignored(name: str) -> bool:
     """Whether a tensor of a file is none of the model's weights, and no sign of another model."""
     return name in (EXPERT_VOCABULARY, EMBEDDING) or name.startswith(_STATISTICS)
-
-
-def _stored(config: Pi0Config, weights: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """The stored form of weights: views of them."""
-    names = stored_names.pi0(config)
-    if weights.keys() != names.keys():
-        raise ValueError(f"not the parameters of a π0: {sorted(weights.keys() ^ names.keys())}")
-    for name, parts in names.items():
-        value = weights[name].detach()
-        yield from zip(
-            parts,
-            value.split(list(stored_names.rows(config, name, len(value), len(parts)))),
-            strict=True,
-        )
-    like = weights["embedding.weight"]
-    yield EXPERT_VOCABULARY, torch.zeros(config.vocabulary, config.expert.width, dtype=like.dtype)
 
 
 def _sync(path: Path) -> None:
