@@ -145,8 +145,8 @@ class _Source(NamedTuple):
         stored: dict[str, str] = {}
         for name in files:
             usual = stored_names.canonical(name)
-            # A second tensor of one meaning stays under its own name: it is then left over.
-            stored[name if usual in stored else usual] = name
+            # A second tensor of one meaning has no place: it is then left over.
+            stored[f"{name} besides {stored[usual]}" if usual in stored else usual] = name
         if EMBEDDING_TRAINED in stored:
             # Where both are there LeRobot looks words up in this one, and trains it.
             stored[EMBEDDING] = stored.pop(EMBEDDING_TRAINED)

@@ -103,7 +103,7 @@ def _in_folder(folder: Path) -> list[Path]:
         return []
     try:
         files = [folder / name for name in sorted(set(_listed(index)))]
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{index}: not an index of weights ({error!r})") from error
     absent = [file.name for file in files if not file.is_file()]
     if absent:
