@@ -13,6 +13,7 @@ from torch import Tensor
 from ego_ops.errors import UserError
 from tests.golden.pi0_size import FOLDER, SIZE
 from training.pi0 import checkpoint
+from training.pi0.block import Rope
 from training.pi0.model import Pi0
 
 Q_PROJ = "paligemma_with_expert.gemma_expert.model.layers.1.self_attn.q_proj.weight"
@@ -45,3 +46,15 @@ def refusal(path: Path | str) -> str:
 def golden() -> dict[str, Tensor]:
     """The policy that LeRobot wrote."""
     return load_file(FOLDER / "model.safetensors")
+
+
+def alone(model: Pi0, tower: str, x: Tensor, rope: Rope) -> Tensor:
+    """One tower's tokens through all layers, where the other has none that it could see."""
+    empty = torch.zeros(len(x), 0, SIZE.expert.width)
+    for block in model.blocks:
+        if tower == "language":
+            x, empty, _ = block(x, empty, rope, None, None)
+        else:
+            _, x, _ = block(None, x, rope, None, None)
+    norm = model.language_norm if tower == "language" else model.expert_norm
+    return norm(x)

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tests.golden.pi0_size import FOLDER, SIZE
+from tests.pi0_files import alone
 from training.batch import Batch, Observation
 from training.pi0 import checkpoint, stored_names
 from training.pi0.block import Rope
@@ -200,7 +201,7 @@ def test_gemma_is_transformers(model: Pi0) -> None:
         with torch.no_grad():
             everything = torch.zeros(2, 1, 9, 9)
             wanted = theirs(inputs_embeds=x, attention_mask=everything).last_hidden_state
-            torch.testing.assert_close(ours_alone(model, tower, x, rope), wanted, **EXACT)
+            torch.testing.assert_close(alone(model, tower, x, rope), wanted, **EXACT)
 
 
 def gemma(width: int, mlp: int) -> transformers.GemmaModel:
@@ -212,18 +213,6 @@ def gemma(width: int, mlp: int) -> transformers.GemmaModel:
             hidden_activation="gelu_pytorch_tanh",
         )
     ).eval()  # fmt: skip
-
-
-def ours_alone(model: Pi0, tower: str, x: Tensor, rope: Rope) -> Tensor:
-    """One tower's tokens through all layers, where the other has none that it could see."""
-    empty = torch.zeros(len(x), 0, SIZE.expert.width)
-    for block in model.blocks:
-        if tower == "language":
-            x, empty, _ = block(x, empty, rope, None, None)
-        else:
-            _, x, _ = block(None, x, rope, None, None)
-    norm = model.language_norm if tower == "language" else model.expert_norm
-    return norm(x)
 
 
 def randomise(module: torch.nn.Module) -> None:
