@@ -53,7 +53,7 @@ class Meter:
         value = float(loss)  # waits for the device, so that the time is that of the steps
         seconds = time.perf_counter() - self._begin
         rate = self._steps * config.batch / seconds
-        values = {
+        values: dict[str, float | int | str | None] = {
             "loss": value,
             "samples_per_s": rate,
             "waiting_for_data": self._waited / seconds,

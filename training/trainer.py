@@ -18,8 +18,9 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
-from training import optimise, parallel
+from training import optimise, parallel, policy_folder
 from training.adapt import add_lora, freeze
 from training.batch import Batch
 from training.config import TrainConfig
@@ -32,6 +33,7 @@ from training.norm import NormStats
 from training.parts import pinned, split
 from training.pi0 import checkpoint
 from training.pi0.model import Pi0
+from training.run_folder import POLICY
 from training.sample import Source
 from training.saved import Saver
 from training.sources import order
@@ -43,6 +45,7 @@ class Trainer:
     Args:
         config: of the run.
         sources: of the configuration's, in its order, what is trained on.
+        held_out: of the same, what is not; none of them if nothing is held out.
         stats: of each source, what it is normalised by.
         tokeniser: of instructions.
         folder: of the run, which every worker sees.
@@ -58,6 +61,7 @@ class Trainer:
         self,
         config: TrainConfig,
         sources: Sequence[Source],
+        held_out: Sequence[Source],
         stats: Sequence[NormStats],
         tokeniser: Tokeniser,
         folder: str | Path,
@@ -67,7 +71,7 @@ class Trainer:
     ):
         self.config, self.device, self.rank, self.world = config, device, rank, world
         self.folder = Path(folder)
-        self._sources = list(sources)
+        self._sources, self._held_out, self._stats = list(sources), list(held_out), list(stats)
         kinds = [source.normalise for source in config.sources]
         self._mixer = Mixer(
             sources, stats, kinds, tokeniser, config.model, config.seed, config.augment
@@ -109,6 +113,7 @@ class Trainer:
                     self._saver.save(self.step, self.state())
                 self._saver.check()
             self._saver.wait()
+        self._export()
 
     def state(self) -> dict[str, Tensor]:
         """All that a checkpoint holds: no copies, so that what is loaded into them counts."""
@@ -152,6 +157,21 @@ class Trainer:
         values = meter.read() | values
         if log is not None:
             log.write(self.step, values)
+
+    def _export(self) -> None:
+        """Write the policy: what the moving mean has of the weights, and the others."""
+        means = {} if self.ema is None else self.ema.state_dict()
+        weights: dict[str, Tensor] = {}
+        for name, parameter in parallel.bare(self.model).named_parameters():
+            value = means.get(name, parameter.detach())
+            if isinstance(value, DTensor):
+                value = value.full_tensor()
+            if self.rank == 0:
+                weights[name] = value.cpu()
+        if self.rank == 0:
+            policy_folder.save(
+                self.folder / POLICY, self.config, weights, self._sources, self._stats, self.step
+            )
 
     def _terms(self, batch: Batch) -> Tensor:
         """How many squared errors the loss of the step is a mean of, over all workers."""

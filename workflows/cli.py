@@ -9,7 +9,18 @@ from typing import Annotated, Any
 import tyro
 
 from ego_ops.errors import ClipError, UserError
-from workflows import calibrate, curate, demo, extract, index, report, status, view, weights
+from workflows import (
+    calibrate,
+    curate,
+    demo,
+    extract,
+    index,
+    pretrain,
+    report,
+    status,
+    view,
+    weights,
+)
 
 JOBS: dict[type, tuple[str, Callable[[Any], Any]]] = {
     demo.DemoConfig: ("demo", demo.run),
@@ -20,6 +31,7 @@ JOBS: dict[type, tuple[str, Callable[[Any], Any]]] = {
     view.ViewConfig: ("view", view.run),
     curate.CurateConfig: ("curate", curate.run),
     calibrate.CalibrateConfig: ("calibrate", calibrate.run),
+    pretrain.PretrainConfig: ("train", pretrain.run),
     weights.WeightsConfig: ("weights", weights.run),
 }
 """Every job: its config, whose docstring is its help, the subcommand's name, and what runs it."""

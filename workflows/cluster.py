@@ -46,7 +46,9 @@ def connect(config: ExtractConfig) -> Iterator[int]:
 
     ours = not ray.is_initialized()
     if ours:
-        _start(config)
+        workers = config.workers or _cores()
+        room = workers * (config.cpus_per_worker + config.solves_per_worker)
+        start(_address(config), math.ceil(room))
     try:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = not config.quiet
@@ -63,7 +65,7 @@ def connect(config: ExtractConfig) -> Iterator[int]:
         if isinstance(error, RayTaskError) and not isinstance(error.cause, RayError):
             raise  # our own code's
         raise UserError(
-            f"Ray failed: {_line(error)}; what is committed in {config.out} stays: "
+            f"Ray failed: {line(error)}; what is committed in {config.out} stays: "
             "run the same command to go on"
         ) from error
     finally:
@@ -110,20 +112,23 @@ def interruptible(out: str) -> Iterator[None]:
             signal.signal(signal.SIGTERM, before)
 
 
-def _start(config: ExtractConfig) -> None:
+def start(address: str | None, cpus: int) -> None:
+    """Join the cluster at the address, or start a Ray of so many CPUs on this machine.
+
+    Raises:
+        UserError: there is no cluster at the address.
+    """
     import ray
 
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if address := _address(config):
-        _probe(address)
-        try:
-            ray.init(address=address, **quiet)
-        except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
-            raise UserError(f"--address {address}: cannot join Ray: {_line(error)}") from error
+    if not address:
+        ray.init(address="local", num_cpus=max(4, cpus), include_dashboard=False, **quiet)
         return
-    workers = config.workers or _cores()
-    room = max(4, math.ceil(workers * (config.cpus_per_worker + config.solves_per_worker)))
-    ray.init(address="local", num_cpus=room, include_dashboard=False, **quiet)
+    _probe(address)
+    try:
+        ray.init(address=address, **quiet)
+    except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+        raise UserError(f"--address {address}: cannot join Ray: {line(error)}") from error
 
 
 def _probe(address: str) -> None:
@@ -152,7 +157,7 @@ def _probe(address: str) -> None:
         raise UserError(f"--address {address}: no Ray cluster there ({error})") from error
 
 
-def _line(error: BaseException) -> str:
+def line(error: BaseException) -> str:
     """What an error of Ray's says, in one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

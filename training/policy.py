@@ -1,0 +1,163 @@
+"""A trained policy: what it sees in, what it does out, in the units of what it was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ego_ops.errors import UserError
+from training import norm
+from training.augment import fitted
+from training.batch import Observation
+from training.mixture import Tokeniser
+from training.norm import NormStats
+from training.pi0.model import Pi0
+
+_TEXT_STEP = 8
+"""Texts are padded to a multiple of so many tokens: few different shapes."""
+
+
+class Sight(NamedTuple):
+    """What a policy is asked with."""
+
+    images: Mapping[str, NDArray[np.uint8]]
+    """By the policy's cameras, or some of them: (H, W, 3) RGB of any size."""
+    instruction: str
+    state: NDArray[np.floating]
+    """(state_size,), in the units of the source."""
+
+
+class Policy:
+    """A π0 that acts as one of its sources does: what goes in and comes out is not normalised.
+
+    Attributes:
+        model: on its device; bf16 there if that is a GPU, but for norms and heads.
+        cameras: those that it was trained with.
+        source: name of the source whose states and actions it takes and gives.
+        state_size, action_size, horizon: numbers of a state and of an action, actions of a chunk.
+        trained: what the policy's `config.json` says about where it comes from.
+    """
+
+    def __init__(
+        self,
+        model: Pi0,
+        tokeniser: Tokeniser,
+        config: dict[str, Any],
+        source: str,
+        stats: NormStats,
+    ):
+        about = config["sources"][source]
+        self.model, self.source = model, source
+        self.cameras: tuple[str, ...] = tuple(config["cameras"])
+        self.state_size: int = about["state_size"]
+        self.action_size: int = about["action_size"]
+        self.horizon = model.config.horizon
+        self.trained: dict[str, Any] = config["trained"]
+        self._kind: str = about["normalise"]
+        self._stats = norm.checked(stats, self.state_size, self.action_size, source)
+        self._tokeniser = tokeniser
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.state_proj.weight.device
+
+    def act(
+        self,
+        images: Mapping[str, NDArray[np.uint8]],
+        instruction: str,
+        state: NDArray[np.floating],
+        noise: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.float32]:
+        """(horizon, action_size) actions for what is seen now: see `Sight`.
+
+        Args:
+            noise: (horizon, the model's action_size) standard normal to begin from; drawn if None.
+
+        Raises:
+            UserError: the pictures or the state are not what the policy was trained with.
+        """
+        return self.act_many(
+            [Sight(images, instruction, state)], noise if noise is None else noise[None]
+        )[0]
+
+    def act_many(
+        self, sights: Sequence[Sight], noise: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """(B, horizon, action_size) actions for B sights at once: see `act`."""
+        start = None if noise is None else torch.from_numpy(np.ascontiguousarray(noise, np.float32))
+        with torch.inference_mode():
+            found = self.model.sample(
+                self.observation(sights), None if start is None else start.to(self.device)
+            )
+        return self.actions(found)
+
+    def observation(self, sights: Sequence[Sight]) -> Observation:
+        """Sights as the model takes them, on its device. Cameras that none of them has are left
+        out. Raises UserError as `act`."""
+        for sight in sights:
+            self._check(sight)
+        config = self.model.config
+        used = [camera for camera in self.cameras if any(camera in s.images for s in sights)]
+        images = np.zeros((len(sights), len(used), *(config.vision.image,) * 2, 3), np.uint8)
+        mask = np.zeros((len(sights), len(used)), bool)
+        state = np.zeros((len(sights), config.action_size), np.float32)
+        for row, sight in enumerate(sights):
+            for at, camera in enumerate(used):
+                if camera in sight.images:
+                    images[row, at] = fitted(sight.images[camera], config.vision.image)
+                    mask[row, at] = True
+            state[row, : self.state_size] = norm.normalise(
+                sight.state, self._stats.state, self._kind
+            )
+        tokens, token_mask = self._texts([sight.instruction for sight in sights])
+        return Observation(
+            images=torch.from_numpy(images),
+            image_mask=torch.from_numpy(mask),
+            tokens=tokens,
+            token_mask=token_mask,
+            state=torch.from_numpy(state),
+            padded=not (bool(mask.all()) and bool(token_mask.all())),
+        ).to(self.device)
+
+    def actions(self, found: Tensor) -> NDArray[np.float32]:
+        """What the model gives, (…, horizon, the model's action_size), as (…, horizon,
+        action_size) in the units of the source."""
+        values = found[..., : self.action_size].float().cpu().numpy()
+        return norm.unnormalise(values, self._stats.actions, self._kind)
+
+    def _texts(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Tokens and their mask, (B, L)."""
+        most = self.model.config.text_tokens
+        encoded = [self._tokeniser.encode(text)[:most] for text in texts]
+        longest = max(1, *map(len, encoded))
+        length = min(most, -(-longest // _TEXT_STEP) * _TEXT_STEP)
+        tokens = torch.zeros(len(texts), length, dtype=torch.int64)
+        mask = torch.zeros(len(texts), length, dtype=torch.bool)
+        for row, text in enumerate(encoded):
+            tokens[row, : len(text)] = torch.tensor(text, dtype=torch.int64)
+            mask[row, : len(text)] = True
+        return tokens, mask
+
+    def _check(self, sight: Sight) -> None:
+        unknown = [camera for camera in sight.images if camera not in self.cameras]
+        if unknown or not sight.images:
+            found = f"camera {unknown[0]}" if unknown else "no camera"
+            raise UserError(f"{found}: this policy sees {', '.join(self.cameras)}")
+        for camera, image in sight.images.items():
+            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+                raise UserError(
+                    f"camera {camera}: pictures are (H, W, 3) of uint8, this is "
+                    f"{image.shape} of {image.dtype}"
+                )
+        state = np.asarray(sight.state)
+        if state.shape != (self.state_size,) or not np.isfinite(state).all():
+            raise UserError(
+                f"the state is {self.state_size} finite numbers, as those of source "
+                f"{self.source}; this is {state.tolist()}"
+            )

@@ -1,0 +1,221 @@
+"""Train π0 on shards and robot data, with Ray Train.
+
+    sources -> statistics (Ray Data) -> workers (Ray Train) -> checkpoints, and at the end a policy
+
+Everything that matters is in the run's folder, so that any process here may die at any moment, the
+driver too: run the same command again and it continues from the last checkpoint.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ego_ops.errors import UserError
+from ego_ops.storage import store
+from training import norm, run_folder
+from training.config import TrainConfig, get
+from training.norm import NormStats
+from training.options import changed
+from training.order import share
+from training.sample import Source
+from training.sources import open_sources
+from workflows import cluster
+from workflows.norm_stats import of_source
+from workflows.train_progress import Progress, duration
+from workflows.train_workers import Crew, Job, train
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Train π0 on shards and robot data."""
+
+    config: str = "pi0_ego"
+    """What to train: the name of a configuration of `training/config.py`."""
+    data: str | None = None
+    """Folder (or fsspec URL) of shards, in place of the configuration's."""
+    robot_data: tuple[str, ...] = ()
+    """LeRobot datasets, as name=DIR: the folders of those that the configuration names."""
+    out: str = ""
+    """Folder of the run; runs/CONFIG by default. On a cluster it must be one that every node sees.
+    It is bound to the configuration and to the data."""
+    steps: int | None = None
+    """Steps to train for."""
+    batch: int | None = None
+    """Samples a step, over all workers."""
+    option: tuple[str, ...] = ()
+    """Other fields of the configuration, as field=value: optimiser.peak=1e-4, freeze=["vision"],
+    model=small, sources.shards.smooth=5."""
+    workers: int | None = None
+    """Processes that train, each with a device; by default one a GPU, and one where there is none.
+    A batch is shared out to them evenly."""
+    cpus_per_worker: int | None = None
+    """CPUs of each worker; by default its share of what Ray has."""
+    gpus_per_worker: float | None = None
+    """GPUs of each worker: 1 where Ray has any, by default."""
+    restarts: int = 3
+    """How many times in a row workers may be lost without a new checkpoint."""
+    address: str | None = None
+    """Ray cluster to join: "auto" on a machine of it, or host:port. By default that of
+    RAY_ADDRESS, which a submitted job has; without it, Ray is started on this machine."""
+    quiet: bool = False
+    """Print nothing but warnings and the last line."""
+
+
+def run(config: PretrainConfig) -> Path:
+    """Train, or go on with it. Returns the folder of the policy.
+
+    Raises:
+        UserError: the configuration does not fit, a source cannot be read, the storage refuses,
+            training diverged, workers were lost too often, or the run was interrupted.
+    """
+    try:
+        from training import tokeniser
+    except ImportError as error:
+        raise UserError(
+            f"{error.name} is missing, training needs it: pip install 'egoscaler-ray[train]'"
+        ) from error
+
+    begun = time.monotonic()
+    wanted = configured(config)
+    folder = Path(config.out or f"runs/{wanted.name}").absolute()
+    policy = folder / run_folder.POLICY
+    horizon = wanted.model.horizon
+    words = tokeniser.load(wanted.tokeniser)
+    sources = open_sources(wanted.sources, horizon, "train", wanted.held_out)
+    held_out = []
+    if wanted.held_out:
+        held_out = open_sources(wanted.sources, horizon, "held_out", wanted.held_out)
+    with store(str(folder)).lock("lock", f"{folder}: another command trains there now"):
+        run_folder.bind(folder, wanted, sources)
+        done = run_folder.trained(folder)
+        if done >= wanted.steps:
+            print(f"nothing left to do: {done} steps are trained, the policy is in {policy}")
+            return policy
+        with _connected(config, folder) as crew:
+            share(0, wanted.batch, 0, crew.workers)  # an error now, not on every worker
+            stats = _statistics(folder, sources)
+            job = Job(wanted, str(folder), sources, held_out, stats, words, crew.cpus)
+            progress = Progress(folder, wanted, config.quiet)
+            train(job, crew, config.restarts, progress.look)
+            progress.close()
+    took = duration(time.monotonic() - begun)
+    print(f"trained to step {wanted.steps} in {took}; the policy is in {policy}")
+    return policy
+
+
+def configured(config: PretrainConfig) -> TrainConfig:
+    """The configuration that the command asks for.
+
+    Raises:
+        UserError: it does not exist, or a field or source of it does not.
+    """
+    wanted = changed(get(config.config), config.option)
+    named = dict(_named(text) for text in config.robot_data)
+    sources = []
+    for source in wanted.sources:
+        path = source.path
+        if source.kind == "shards" and config.data is not None:
+            path = config.data
+        if source.kind == "lerobot":
+            path = named.pop(source.name or source.kind, path)
+        sources.append(replace(source, path=_absolute(path)))
+    if named:
+        known = [one.name or one.kind for one in wanted.sources if one.kind == "lerobot"]
+        raise UserError(
+            f"--robot-data {next(iter(named))}: {config.config} has no such robot data; there are "
+            f"{', '.join(known) or 'none'}"
+        )
+    return replace(
+        wanted,
+        sources=tuple(sources),
+        steps=wanted.steps if config.steps is None else config.steps,
+        batch=wanted.batch if config.batch is None else config.batch,
+    )
+
+
+def _named(text: str) -> tuple[str, str]:
+    name, equals, path = text.partition("=")
+    if not equals:
+        raise UserError(f"--robot-data {text}: not of the form name=DIR")
+    return name, path
+
+
+def _absolute(path: str) -> str:
+    """Workers may have another working directory."""
+    return path if "://" in path else os.path.abspath(path)
+
+
+def _statistics(folder: Path, sources: Sequence[Source]) -> list[NormStats]:
+    """Of each source; computed once in a run's life."""
+    found = []
+    for source in sources:
+        path = run_folder.statistics_file(folder, source)
+        if not path.is_file():
+            run_folder.write_statistics(folder, source, of_source(source))
+        found.append(norm.read(path))
+    return found
+
+
+@contextmanager
+def _connected(config: PretrainConfig, folder: Path) -> Iterator[Crew]:
+    """Ray, for as long as the training lasts, and the workers that it has room for."""
+    cluster.hush()
+    os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")  # relative paths stay what they are
+    import ray
+    from ray.exceptions import RayError
+
+    address = config.address or os.environ.get("RAY_ADDRESS")
+    ours = not ray.is_initialized()
+    with cluster.interruptible(str(folder)):
+        try:
+            if ours:
+                cluster.start(address, (config.workers or 1) * (config.cpus_per_worker or _cores()))
+            ray.data.DataContext.get_current().enable_progress_bars = False
+            logging.getLogger("ray.data").setLevel(logging.ERROR)
+            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            yield crew(config, nodes, bool(address))
+        except RayError as error:
+            raise UserError(
+                f"Ray failed: {cluster.line(error)}; checkpoints in {folder} stay: "
+                "run the same command to go on"
+            ) from error
+        finally:
+            if ours:
+                ray.shutdown()
+
+
+def crew(config: PretrainConfig, nodes: Sequence[Mapping[str, float]], grows: bool) -> Crew:
+    """The workers to ask Ray for, given what each node has.
+
+    Args:
+        grows: whether there may be more nodes later, so that workers can wait for them.
+
+    Raises:
+        UserError: there is no room for them.
+    """
+    cpus, gpus = (sum(node.get(name, 0.0) for node in nodes) for name in ("CPU", "GPU"))
+    each = config.gpus_per_worker if config.gpus_per_worker is not None else float(gpus > 0)
+    workers = config.workers or max(1, int(gpus / each) if each else 1)
+    fair = cpus if grows else min(cpus, _cores())
+    share = config.cpus_per_worker or max(1, int(fair // workers))
+    room = sum(
+        int(min(node.get("CPU", 0.0) / share, node.get("GPU", 0.0) / each if each else math.inf))
+        for node in nodes
+    )
+    if room < workers:
+        what = f"room for {room} of {workers} workers of {share} CPUs and {each:g} GPUs"
+        if not grows:
+            raise UserError(f"{what}: Ray has {cpus:g} CPUs and {gpus:g} GPUs; change --workers")
+        print(f"{what} now; training begins when there are nodes for all", flush=True)
+    return Crew(workers, share, each)
+
+
+def _cores() -> int:
+    return os.cpu_count() or 1

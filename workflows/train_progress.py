@@ -1,0 +1,95 @@
+"""What a training run says while it goes on: read from the log that it writes."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from training.config import TrainConfig
+from training.log import FILE
+
+_EVERY_S = 5.0
+
+
+class Progress:
+    """Follows the `metrics.jsonl` of a run, and prints a line every few seconds.
+
+    Args:
+        folder: of the run.
+        config: of the run.
+        quiet: print warnings only.
+    """
+
+    def __init__(self, folder: str | Path, config: TrainConfig, quiet: bool = False):
+        self._path = Path(folder) / FILE
+        self._config, self._quiet = config, quiet
+        self._file, self._place = 0, 0
+        self._said = time.monotonic()
+        self._last: dict[str, Any] = {}
+        self.begin()
+
+    def begin(self) -> None:
+        """Look at nothing that has been written up to now."""
+        try:
+            status = self._path.stat()
+            self._file, self._place = status.st_ino, status.st_size
+        except FileNotFoundError:
+            self._file, self._place = 0, 0
+
+    def look(self) -> None:
+        """Print what is new, if it is time."""
+        for record in self._new():
+            if "warning" in record:
+                print(f"warning: {record['warning']}", flush=True)
+            elif "loss" in record:
+                self._last = record
+            else:
+                self._say(_numbers(record))
+        if self._last and time.monotonic() - self._said > _EVERY_S:
+            self.close()
+
+    def close(self) -> None:
+        """Print the newest numbers, if that has not been done."""
+        if self._last:
+            self._say(self._line(self._last))
+            self._last, self._said = {}, time.monotonic()
+
+    def _say(self, text: str) -> None:
+        if not self._quiet:
+            print(text, flush=True)
+
+    def _new(self) -> list[dict[str, Any]]:
+        """Whole lines that were added. A run that goes on has written the file anew."""
+        try:
+            with open(self._path, "rb") as file:
+                status = self._path.stat()
+                if status.st_ino != self._file:
+                    self._file = status.st_ino
+                    self._place = min(self._place, status.st_size) if self._place else 0
+                file.seek(self._place)
+                text = file.read()
+        except FileNotFoundError:
+            return []
+        whole = text[: text.rfind(b"\n") + 1]
+        self._place += len(whole)
+        return [json.loads(line) for line in whole.splitlines()]
+
+    def _line(self, record: dict[str, Any]) -> str:
+        step, rate, last = record["step"], record["samples_per_s"], self._config.steps
+        line = f"step {step}/{last}, loss {record['loss']:.4g}, {rate:.3g} samples/s"
+        left = (last - step) * self._config.batch
+        return line + (f", {duration(left / rate)} to go" if left and rate else "")
+
+
+def _numbers(record: dict[str, Any]) -> str:
+    numbers = [f"{k} {v:.4g}" for k, v in record.items() if k != "step" and v is not None]
+    return f"step {record['step']}: {', '.join(numbers)}"
+
+
+def duration(seconds: float) -> str:
+    """As 1:02:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
