@@ -35,7 +35,8 @@ def mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
 def held_out(keys: NDArray[np.uint64], share: float) -> NDArray[np.bool_]:
     """Which of some clips or episodes are kept from training.
 
-    Depends on each key alone, but that of two keys or more at least one is held out and one not.
+    Depends on each key alone, but that one is always left to train on, and of two or more one is
+    always held out where a share is asked for.
 
     Args:
         keys: (n,) any numbers that name them.
@@ -43,7 +44,7 @@ def held_out(keys: NDArray[np.uint64], share: float) -> NDArray[np.bool_]:
     """
     hashes = mixed(np.asarray(keys, np.uint64))
     chosen = hashes < np.uint64(min(int(share * 2**64), 2**64 - 1))
-    if share > 0 and len(keys) > 1:
+    if share > 0 and len(keys):
         chosen[hashes.argmin()] = True
         chosen[hashes.argmax()] = False
     return chosen

@@ -43,10 +43,10 @@ def open_sources(
     """
     names = Counter(config.name or config.kind for config in configs)
     twice = [name for name, count in names.items() if count > 1]
-    if twice or not configs:
-        raise UserError(
-            f"sources of the mixture: {f'two are called {twice[0]}' if twice else 'none'}"
-        )
+    if not configs:
+        raise UserError("the mixture has no sources")
+    if twice:
+        raise UserError(f"sources of the mixture: two are called {twice[0]}: give them names")
     return [open_source(config, horizon, part, held_out) for config in configs]
 
 
