@@ -15,7 +15,7 @@ from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
-from ego_ops.errors import UserError
+from ego_ops.storage_errors import unwritable
 
 FILE = "metrics.jsonl"
 _WANDB_ID = "wandb_id"
@@ -46,10 +46,10 @@ class Log:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             _keep(self._path, last)
-            self._file = open(self._path, "a", encoding="utf-8")
+            self._file = self._path.open("a", encoding="utf-8")
             self._board = SummaryWriter(str(self._path.parent / "tensorboard"), purge_step=last + 1)
         except OSError as error:
-            raise _unwritable(self._path, error) from error
+            raise unwritable(str(self._path), error) from error
         self._wandb = _wandb_run(self._path.parent, resume_step is not None)
 
     def write(self, step: int, values: Mapping[str, float | int | str | None]) -> None:
@@ -76,7 +76,7 @@ class Log:
                 self._board.add_scalar(name, value, step)
             self._board.flush()
         except OSError as error:
-            raise _unwritable(self._path, error) from error
+            raise unwritable(str(self._path), error) from error
         if self._wandb is not None:
             self._wandb.log(scalars, step=step)
 
@@ -90,7 +90,7 @@ class Log:
             self._file.close()
             self._board.close()
         except OSError as error:
-            raise _unwritable(self._path, error) from error
+            raise unwritable(str(self._path), error) from error
         finally:
             if self._wandb is not None:
                 self._wandb.finish()
@@ -143,10 +143,3 @@ def _wandb_run(folder: Path, resume: bool) -> Any:
         return None
     note.write_text(run.id, encoding="utf-8")
     return run
-
-
-def _unwritable(path: Path, error: OSError) -> UserError:
-    return UserError(
-        f"{path}: cannot be written ({error.strerror or error}): make room or the folder writable, "
-        "and give the same command again"
-    )

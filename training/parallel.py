@@ -6,6 +6,7 @@ compute in fp32 inside, and the heads, through which actions go in and come out,
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -44,6 +45,9 @@ _KEPT = [
 ]
 """Operations whose outputs selective recomputation keeps: nearly all the time is in them."""
 
+_RECOMPILE_LIMIT = 64
+_Forward = Callable[..., Any]
+
 
 def wrap(model: Pi0, config: TrainConfig, device: torch.device) -> nn.Module:
     """The model on its device, prepared as the configuration says; names of parameters stay.
@@ -55,10 +59,8 @@ def wrap(model: Pi0, config: TrainConfig, device: torch.device) -> nn.Module:
         The model itself, or DistributedDataParallel around it (see `bare`).
     """
     model.to(device)
-    for block in _blocks(model):
-        _recompute(block, config.recompute)
-        if config.compile:
-            block.forward = torch.compile(block.forward)
+    for block in [*model.vision.blocks, *model.blocks]:
+        block.forward = _prepared(block.forward, config)
     if _sharded(config):
         _shard(model, config.precision == "bf16")
         return model
@@ -105,23 +107,31 @@ def _sharded(config: TrainConfig) -> bool:
     return config.parallel == "fsdp" and dist.is_initialized()
 
 
-def _blocks(model: Pi0) -> list[nn.Module]:
-    return [*model.vision.blocks, *model.blocks]
+def _prepared(forward: _Forward, config: TrainConfig) -> _Forward:
+    """A block's `forward`, recomputed and compiled for training. To replace it, and not the block,
+    leaves names as they are, and outside what is compiled the hooks of whoever shards the block."""
+    trained = forward if config.recompute == "none" else _recomputed(forward, config.recompute)
+    if config.compile:
+        # All blocks share what is compiled for the first; masks and lengths of text ask for more.
+        torch._dynamo.config.recompile_limit = _RECOMPILE_LIMIT
+        trained = torch.compile(trained)
+
+    def run(*args: Any) -> Any:
+        # Validation calls blocks in more ways than are worth compiling.
+        return trained(*args) if torch.is_grad_enabled() else forward(*args)
+
+    return run
 
 
-def _recompute(block: nn.Module, how: str) -> None:
-    """Replace `forward`, not the module: names stay, and what hooks a module stays outside."""
-    if how == "none":
-        return
+def _recomputed(forward: _Forward, how: str) -> _Forward:
     options: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
     if how == "selective":
         options["context_fn"] = partial(create_selective_checkpoint_contexts, _policy)
-    forward = block.forward
 
     def recomputed(*args: Any) -> Any:
         return checkpoint(forward, *args, **options)
 
-    block.forward = recomputed
+    return recomputed
 
 
 def _policy(_context: Any, operation: Any, *_args: Any, **_options: Any) -> CheckpointPolicy:
@@ -132,6 +142,8 @@ def _policy(_context: Any, operation: Any, *_args: Any, **_options: Any) -> Chec
 def _shard(model: Pi0, half: bool) -> None:
     """FSDP2: each block is a unit, and so are the vocabulary, the projector and the vision tower's
     ends; what is left, the heads, is the root's."""
+    # It warns of outputs that are views, for fear of operations in place: there are none.
+    warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
     whole = MixedPrecisionPolicy(cast_forward_inputs=False)
     cast_in, as_given = whole, whole
     if half:
@@ -145,7 +157,9 @@ def _shard(model: Pi0, half: bool) -> None:
         fully_shard(module, mp_policy=cast_in)
     for block in model.blocks:
         fully_shard(block, mp_policy=as_given)
-    fully_shard(model, mp_policy=whole)
+    # By default the root would stay gathered after a forward pass without a backward pass, and
+    # `parameters` would then not be those of the optimiser.
+    fully_shard(model, mp_policy=whole, reshard_after_forward=True)
     register_fsdp_forward_method(model, "sample")
 
 
@@ -155,7 +169,7 @@ def _keep_heads(model: Pi0, device: torch.device) -> None:
         head.forward = _uncast(head.forward, device.type)
 
 
-def _uncast(forward: Callable[..., Any], kind: str) -> Callable[..., Any]:
+def _uncast(forward: _Forward, kind: str) -> _Forward:
     def plain(*args: Any) -> Any:
         with torch.autocast(kind, enabled=False):
             return forward(*args)
