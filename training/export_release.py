@@ -71,8 +71,8 @@ def digest(url: str, selection: str | None, texts: bool) -> str:
 
 
 def columns(texts: bool) -> list[str]:
-    """Of the shards, those that a release has."""
-    without = _LEFT_OUT | (set() if texts else set(TEXTS))
+    """Of the shards, those that a release has besides `clip_id`."""
+    without = {"clip_id"} | _LEFT_OUT | (set() if texts else set(TEXTS))
     return [name for name in SCHEMA.names if name not in without]
 
 
