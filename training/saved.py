@@ -16,7 +16,6 @@ import os
 import shutil
 import threading
 import uuid
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,7 +32,6 @@ from ego_ops.storage_errors import unwritable
 from training.saved_files import COMPLETE, FOLDER, Checkpoint, completed, digest, passed_over
 
 _ASIDE = "writing-"
-warnings.filterwarnings("ignore", "torch.distributed is disabled")  # one process needs none
 _FAILURES = (CheckpointException, OSError, RuntimeError, ValueError)
 
 _T = TypeVar("_T")
