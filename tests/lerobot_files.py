@@ -163,7 +163,7 @@ def _stats(table: pa.Table, key: str, length: int) -> dict:
 def write_video(path: Path, images: Sequence[NDArray[np.uint8]], fps: int = FPS) -> None:
     """Frames as a video of that rate."""
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=fps, options={"crf": "10"})
+        stream = container.add_stream("libx264", rate=fps, options={"crf": "10", "bf": "0"})
         stream.height, stream.width = images[0].shape[:2]
         stream.pix_fmt = "yuv420p"
         for image in images:

@@ -82,8 +82,7 @@ def read_episode(
         if feature in stored:
             pictures[camera] = _Stored(table[feature].combine_chunks(), f"{where}: {feature}")
         else:
-            times = as_array(table["timestamp"])[:, 0].astype(np.float64)
-            times += data.videos[feature].begins[at]
+            times = data.videos[feature].begins[at] + _times(table, data.fps, where)
             pictures[camera] = _filmed(data.video_path(at, feature), times, data.fps)
     texts = {task: data.instruction(task) for task in set(table["task_index"].to_pylist())}
     return LeRobotUnit(
@@ -123,6 +122,19 @@ def _numbers(column: pa.ChunkedArray, where: str) -> Floats:
     if len(wrong):
         raise UserError(f"{where} of frame {wrong[0]} is not finite; leave the dataset out")
     return values
+
+
+def _times(table: pa.Table, fps: float, where: str) -> NDArray[np.float64]:
+    """(L,) seconds from the beginning of the episode."""
+    times = as_array(table["timestamp"])[:, 0].astype(np.float64)
+    off = np.abs(times - np.arange(len(times)) / fps) * fps
+    wrong = np.flatnonzero(~(off <= 0.5))
+    if len(wrong):
+        raise UserError(
+            f"{where}: frame {wrong[0]} is at {times[wrong[0]]:g} s, more than half a frame from "
+            f"where it is at {fps:g} Hz; leave the dataset out"
+        )
+    return times
 
 
 class _Stored(Sequence[NDArray[np.uint8]]):
