@@ -7,7 +7,7 @@ import torch
 
 from ego_ops.errors import UserError
 from tests.pi0_models import batch, minute, observation
-from training.adapt import Lora, add_lora, freeze, heads, merge_lora
+from training.adapt import Lora, add_lora, freeze, merge_lora
 from training.pi0.model import Pi0
 
 
@@ -66,7 +66,7 @@ def test_adapters_change_nothing_at_first_and_only_they_and_the_heads_are_traine
     own = {n for n in trained if n.endswith((".a", ".b")) and n.startswith("blocks.")}
     at_heads = {n for n in trained if n.split(".")[0] in ("state_proj",) or n.startswith("action_")}
     assert trained == own | at_heads
-    assert len(at_heads) == 2 * len(heads(model))
+    assert len(at_heads) == 2 * len(model.heads())
     # Four matrices of both halves in each of three layers, without three that nothing depends on.
     assert len(own) == 2 * (3 * 2 * 4 - 3)
     model(given).mean().backward()
@@ -77,7 +77,7 @@ def test_adapters_learn_and_the_weights_stay() -> None:
     model, given = minute(), batch(observation())
     add_lora(model, rank=4)
     kept = {n: p.clone() for n, p in model.named_parameters() if not p.requires_grad}
-    for head in heads(model):
+    for head in model.heads():
         head.requires_grad_(False)
     optimiser = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], 1e-2)
     losses = []

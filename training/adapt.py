@@ -13,14 +13,6 @@ from torch import Tensor, nn
 from ego_ops.errors import UserError
 from training.pi0.model import Pi0
 
-_HEADS = (
-    "state_proj",
-    "action_in_proj",
-    "action_time_mlp_in",
-    "action_time_mlp_out",
-    "action_out_proj",
-)
-
 
 class Lora(nn.Linear):
     """W x + (alpha / rank) B A x, with W as it was (arXiv 2106.09685). Its `weight` has the name
@@ -50,11 +42,6 @@ class Lora(nn.Linear):
         return plain
 
 
-def heads(model: Pi0) -> list[nn.Linear]:
-    """The layers through which state, actions and time go in and velocities come out."""
-    return [getattr(model, name) for name in _HEADS]
-
-
 def freeze(model: Pi0, parts: Sequence[str]) -> None:
     """Leave parts as they are: `vision` (SigLIP and the projector), `language` (PaliGemma's
     layers and its vocabulary), `expert` (the expert's layers and the heads).
@@ -65,7 +52,7 @@ def freeze(model: Pi0, parts: Sequence[str]) -> None:
     modules: dict[str, list[nn.Module]] = {
         "vision": [model.vision, model.projector],
         "language": [model.embedding, model.language_norm, *(b.language for b in model.blocks)],
-        "expert": [model.expert_norm, *heads(model), *(b.expert for b in model.blocks)],
+        "expert": [model.expert_norm, *model.heads(), *(b.expert for b in model.blocks)],
     }
     for part in parts:
         if part not in modules:
@@ -96,7 +83,7 @@ def add_lora(model: Pi0, rank: int, alpha: float | None = None) -> None:
             lora = Lora(layer, rank, rank if alpha is None else alpha)
             setattr(parent, name, lora)
             adapters += [lora.a, lora.b]
-    kept = {id(parameter) for head in heads(model) for parameter in head.parameters()}
+    kept = {id(parameter) for head in model.heads() for parameter in head.parameters()}
     kept |= {id(parameter) for parameter in adapters}
     for parameter in model.parameters():
         if id(parameter) not in kept:

@@ -28,7 +28,6 @@ from torch.utils.checkpoint import (
     create_selective_checkpoint_contexts,
 )
 
-from training.adapt import heads
 from training.config import TrainConfig
 from training.pi0.model import Pi0
 
@@ -165,7 +164,7 @@ def _shard(model: Pi0, half: bool) -> None:
 
 def _keep_heads(model: Pi0, device: torch.device) -> None:
     """Autocast has no effect inside the heads."""
-    for head in heads(model):
+    for head in model.heads():
         head.forward = _uncast(head.forward, device.type)
 
 

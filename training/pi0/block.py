@@ -17,6 +17,9 @@ from training.pi0.config import GemmaSize, Pi0Config
 _ROPE_BASE = 10_000.0
 
 
+_EPSILON = 1e-6
+
+
 class RMSNorm(nn.Module):
     """Gemma's: times one plus the weight, computed in fp32 whatever goes in."""
 
@@ -24,8 +27,25 @@ class RMSNorm(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(width))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x.float(), (x.shape[-1],), 1 + self.weight.float(), 1e-6).to(x.dtype)
+    def forward(self, x: Tensor, moment: Tensor | None = None) -> tuple[Tensor, None]:
+        """(B, tokens, width) to the same, and no gate."""
+        scale = 1 + self.weight.float()
+        return F.rms_norm(x.float(), scale.shape, scale, _EPSILON).to(x.dtype), None
+
+
+class AdaRMSNorm(nn.Module):
+    """π0.5's: scale and shift follow from the time, and so does a gate on what is then computed."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.dense = nn.Linear(width, 3 * width)
+
+    def forward(self, x: Tensor, moment: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, tokens, width) and the time's (B, width) to the same and the gate, (B, 1, width)."""
+        modulation = self.dense(moment.to(self.dense.weight.dtype))[:, None].float()
+        scale, shift, gate = modulation.chunk(3, dim=-1)
+        y = F.rms_norm(x.float(), x.shape[-1:], eps=_EPSILON) * (1 + scale) + shift
+        return y.to(x.dtype), gate.to(x.dtype)
 
 
 class Rope(NamedTuple):
@@ -65,29 +85,37 @@ class Cache(NamedTuple):
 class Half(nn.Module):
     """What a layer of one of the two Gemmas has."""
 
-    def __init__(self, config: Pi0Config, size: GemmaSize):
+    def __init__(self, config: Pi0Config, size: GemmaSize, adaptive: bool = False):
         super().__init__()
+        norm = AdaRMSNorm if adaptive else RMSNorm
         self.head_size = config.head_size
         queries, keys = config.heads * config.head_size, config.kv_heads * config.head_size
         self.split = [queries, keys, keys]
-        self.norm_attention = RMSNorm(size.width)
+        self.norm_attention = norm(size.width)
         self.qkv = nn.Linear(size.width, sum(self.split), bias=False)
         self.out = nn.Linear(queries, size.width, bias=False)
-        self.norm_mlp = RMSNorm(size.width)
+        self.norm_mlp = norm(size.width)
         self.gate_up = nn.Linear(size.width, 2 * size.mlp, bias=False)
         self.down = nn.Linear(size.mlp, size.width, bias=False)
 
-    def project(self, x: Tensor, rope: Rope) -> tuple[Tensor, Cache]:
-        """Queries, keys and values of the tokens: (B, heads or kv_heads, tokens, head_size)."""
-        q, k, v = self.qkv(self.norm_attention(x)).split(self.split, dim=-1)
+    def project(
+        self, x: Tensor, rope: Rope, moment: Tensor | None = None
+    ) -> tuple[Tensor, Cache, Tensor | None]:
+        """Queries, keys and values of the tokens, (B, heads or kv_heads, tokens, head_size), and
+        the gate of what comes of them."""
+        x, gate = self.norm_attention(x, moment)
+        q, k, v = self.qkv(x).split(self.split, dim=-1)
         q, k, v = (t.unflatten(-1, (-1, self.head_size)).transpose(1, 2) for t in (q, k, v))
-        return rope(q), Cache(rope(k), v)
+        return rope(q), Cache(rope(k), v), gate
 
-    def finish(self, x: Tensor, attended: Tensor) -> Tensor:
+    def finish(
+        self, x: Tensor, attended: Tensor, gate: Tensor | None, moment: Tensor | None = None
+    ) -> Tensor:
         """The layer's end, from what its tokens attended to: (B, heads, tokens, head_size)."""
-        x = x + self.out(attended.transpose(1, 2).flatten(2))
-        gate, up = self.gate_up(self.norm_mlp(x)).chunk(2, dim=-1)
-        return x + self.down(F.gelu(gate, approximate="tanh") * up)
+        x = _added(x, self.out(attended.transpose(1, 2).flatten(2)), gate)
+        y, gate = self.norm_mlp(x, moment)
+        gelu, up = self.gate_up(y).chunk(2, dim=-1)
+        return _added(x, self.down(F.gelu(gelu, approximate="tanh") * up), gate)
 
 
 class JointBlock(nn.Module):
@@ -100,43 +128,47 @@ class JointBlock(nn.Module):
     def __init__(self, config: Pi0Config):
         super().__init__()
         self.language = Half(config, config.language)
-        self.expert = Half(config, config.expert)
+        self.expert = Half(config, config.expert, config.pi05)
 
     def forward(
         self,
         language: Tensor | None,
-        expert: Tensor,
+        expert: Tensor | None,
         rope: Rope,
         language_mask: Tensor | None,
         expert_mask: Tensor | None,
+        moment: Tensor | None = None,
         cache: Cache | None = None,
         last: bool = False,
-    ) -> tuple[Tensor | None, Tensor, Cache]:
+    ) -> tuple[Tensor | None, Tensor | None, Cache]:
         """
         Args:
             language: (B, P, width) or None, where its keys and values are in the cache.
-            expert: (B, S, width).
+            expert: (B, S, width) or None, where those of the language tokens are all that is asked.
             rope: of all tokens given.
             language_mask: (B, 1, 1, P) bool of what language tokens attend to; None: everything.
             expert_mask: (B, 1, S, K) bool of what the expert's tokens attend to; None: everything.
+            moment: (B, width) the time, which π0.5's norms want.
             cache: of tokens that come before those given.
             last: whether the language tokens' outputs are of no use to anyone.
 
         Returns:
             The tokens after this layer, and keys and values of all K tokens.
         """
-        memory = [] if cache is None else [cache]
+        every = [] if cache is None else [cache]
         if language is not None:
             language_rope, rope = rope.split(language.shape[1])
-            queries, seen = self.language.project(language, language_rope)
+            queries, seen, gate = self.language.project(language, language_rope)
             if not last:
                 attended = attend(queries, seen, language_mask)
-                language = self.language.finish(language, attended)
-            memory.append(seen)
-        queries, own = self.expert.project(expert, rope)
-        memory.append(own)
-        every = Cache(*(torch.cat(parts, dim=2) for parts in zip(*memory, strict=True)))
-        return language, self.expert.finish(expert, attend(queries, every, expert_mask)), every
+                language = self.language.finish(language, attended, gate)
+            every.append(seen)
+        if expert is None:
+            return language, None, every[-1]
+        queries, own, gate = self.expert.project(expert, rope, moment)
+        known = Cache(*(torch.cat(parts, dim=2) for parts in zip(*every, own, strict=True)))
+        attended = attend(queries, known, expert_mask)
+        return language, self.expert.finish(expert, attended, gate, moment), known
 
 
 def attend(queries: Tensor, memory: Cache, mask: Tensor | None) -> Tensor:
@@ -153,3 +185,7 @@ def attend(queries: Tensor, memory: Cache, mask: Tensor | None) -> Tensor:
         mask = mask.repeat(1, 1, shared, 1)
     folded = queries.unflatten(1, (-1, shared)).flatten(2, 3)
     return F.scaled_dot_product_attention(folded, *memory, mask).reshape(queries.shape)
+
+
+def _added(x: Tensor, y: Tensor, gate: Tensor | None) -> Tensor:
+    return x + y if gate is None else x + y * gate

@@ -49,10 +49,14 @@ class Pi0Config:
     """Numbers of state and of action that the model holds; shorter ones are padded with zeros."""
     horizon: int = 50
     """Actions in a chunk."""
+    pi05: bool = False
+    """π0.5 (arXiv 2504.16054): time enters by the expert's norms, and the state in words, as part
+    of the text."""
 
 
 SIZES = {
     "pi0": Pi0Config(),
+    "pi05": Pi0Config(text_tokens=200, pi05=True),
     "small": Pi0Config(
         vision=SiglipSize(width=384, depth=12, mlp=1536, heads=6),
         language=GemmaSize(width=512, mlp=2048),
@@ -70,5 +74,5 @@ SIZES = {
         vocabulary=512,
     ),
 }
-"""`pi0` has 3.2 billion parameters in use, `small` 212 million (132 of them its vocabulary), `tiny`
-1.9 million."""
+"""`pi0` and `pi05` have 3.2 and 3.4 billion parameters in use, `small` 212 million (132 of them its
+vocabulary), `tiny` 1.9 million."""

@@ -8,20 +8,23 @@
 Attention is causal over three blocks: language tokens see each other, the state sees those and
 itself, actions see everything. So nothing but the action tokens depends on the noise, and when
 actions are sampled the rest is computed once.
+
+π0.5 (arXiv 2504.16054) has no state token, since the text tells the state, and adds no time to the
+actions: the expert's norms follow from it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.batch import Batch, Observation
-from training.pi0.block import Cache, JointBlock, RMSNorm, Rope
+from training.pi0.block import AdaRMSNorm, Cache, JointBlock, RMSNorm, Rope
 from training.pi0.config import Pi0Config
 from training.pi0.siglip import Siglip
 
@@ -42,11 +45,15 @@ class Pi0(nn.Module):
         self.embedding = nn.Embedding(config.vocabulary, width)
         self.blocks = nn.ModuleList(JointBlock(config) for _ in range(config.depth))
         self.language_norm = RMSNorm(width)  # PaliGemma's; π0 has no use for it
-        self.expert_norm = RMSNorm(inner)
-        self.state_proj = nn.Linear(config.action_size, inner)
+        self.expert_norm = AdaRMSNorm(inner) if config.pi05 else RMSNorm(inner)
         self.action_in_proj = nn.Linear(config.action_size, inner)
-        self.action_time_mlp_in = nn.Linear(2 * inner, inner)
-        self.action_time_mlp_out = nn.Linear(inner, inner)
+        if config.pi05:
+            self.time_mlp_in = nn.Linear(inner, inner)
+            self.time_mlp_out = nn.Linear(inner, inner)
+        else:
+            self.state_proj = nn.Linear(config.action_size, inner)
+            self.action_time_mlp_in = nn.Linear(2 * inner, inner)
+            self.action_time_mlp_out = nn.Linear(inner, inner)
         self.action_out_proj = nn.Linear(inner, config.action_size)
         self.apply(_initialise)
         nn.init.normal_(self.vision.position, std=0.02)
@@ -62,21 +69,25 @@ class Pi0(nn.Module):
         observation, time = batch.observation, batch.time[:, None, None]
         noisy = time * batch.noise + (1 - time) * batch.actions
         language, mask = self._read(observation)
-        expert = torch.cat([self._state(observation), self._actions(noisy, batch.time)], dim=1)
-        blind = torch.zeros(expert.shape[1], dtype=torch.bool, device=mask.device)
-        blind[1:] = True  # what the state does not see: the actions
-        causal = ~(blind & ~blind[:, None])
+        state = self._state(observation)
+        actions, moment = self._actions(noisy, batch.time)
+        expert = torch.cat([state, actions], dim=1).to(language.dtype)
+        blind = torch.ones(expert.shape[1], dtype=torch.bool, device=mask.device)
+        blind[: state.shape[1]] = False  # the state, which does not see the actions
+        seen = blind[:, None] | ~blind
         expert_mask = torch.cat(
-            [mask[:, None].expand(-1, len(causal), -1), causal.expand(len(mask), -1, -1)], dim=-1
+            [mask[:, None].expand(-1, len(seen), -1), seen.expand(len(mask), -1, -1)], dim=-1
         )
         _, expert, _ = self._blocks(
             language,
-            expert.to(language.dtype),
-            Rope.at(_positions(mask, len(causal)), self.config.head_size),
+            expert,
+            Rope.at(_positions(mask, len(seen)), self.config.head_size),
             mask[:, None, None] if observation.padded else None,
             expert_mask[:, None],
+            moment,
         )
-        return (batch.noise - batch.actions - self._velocity(expert[:, 1:])).square()
+        velocity = self._velocity(expert[:, state.shape[1] :], moment)
+        return (batch.noise - batch.actions - velocity).square()
 
     @torch.no_grad()
     def sample(
@@ -101,41 +112,44 @@ class Pi0(nn.Module):
     def _see(self, observation: Observation) -> _Seen:
         """Everything that does not depend on the noise."""
         language, mask = self._read(observation)
-        positions = _positions(mask, 1 + self.config.horizon)
-        rope = Rope.at(positions, self.config.head_size)
-        own = language.shape[1] + 1
-        known = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)[:, None, None]
+        state = self._state(observation).to(language.dtype)
+        count = state.shape[1]
+        rope = Rope.at(_positions(mask, count + self.config.horizon), self.config.head_size)
+        own, later = rope.split(language.shape[1] + count)
+        known = F.pad(mask, (0, count), value=True)[:, None, None]
         _, _, caches = self._blocks(
             language,
-            self._state(observation).to(language.dtype),
-            rope.split(own)[0],
+            state if count else None,
+            own,
             mask[:, None, None] if observation.padded else None,
             known if observation.padded else None,
         )
         every = F.pad(known, (0, self.config.horizon), value=True)
-        return _Seen(caches, rope.split(own)[1], every if observation.padded else None)
+        return _Seen(caches, later, every if observation.padded else None)
 
     def _denoise(self, seen: _Seen, actions: Tensor, time: Tensor) -> Tensor:
         """The velocity at (B, horizon, action_size) noisy actions and (B,) times."""
-        expert = self._actions(actions, time).to(seen.caches[0].k.dtype)
-        _, expert, _ = self._blocks(None, expert, seen.rope, None, seen.mask, seen.caches)
-        return self._velocity(expert)
+        expert, moment = self._actions(actions, time)
+        expert = expert.to(seen.caches[0].k.dtype)
+        _, expert, _ = self._blocks(None, expert, seen.rope, None, seen.mask, moment, seen.caches)
+        return self._velocity(expert, moment)
 
     def _blocks(
         self,
         language: Tensor | None,
-        expert: Tensor,
+        expert: Tensor | None,
         rope: Rope,
         language_mask: Tensor | None,
         expert_mask: Tensor | None,
+        moment: Tensor | None = None,
         caches: Sequence[Cache] | None = None,
-    ) -> tuple[Tensor | None, Tensor, list[Cache]]:
+    ) -> tuple[Tensor | None, Tensor | Any, list[Cache]]:
         """All layers, see `JointBlock.forward`; the language tokens' last outputs are not made."""
         every = []
         for number, block in enumerate(self.blocks):
             last, cache = number + 1 == len(self.blocks), caches[number] if caches else None
             masks = language_mask, expert_mask
-            language, expert, seen = block(language, expert, rope, *masks, cache, last)
+            language, expert, seen = block(language, expert, rope, *masks, moment, cache, last)
             every.append(seen)
         return language, expert, every
 
@@ -151,17 +165,32 @@ class Pi0(nn.Module):
         return language, torch.cat([mask, observation.token_mask], dim=1)
 
     def _state(self, observation: Observation) -> Tensor:
-        return self.state_proj(observation.state)[:, None]
+        """The state's tokens, (B, 1, width); of π0.5 there are none, (B, 0, width)."""
+        state = observation.state
+        if self.config.pi05:
+            return state.new_zeros(len(state), 0, self.config.expert.width)
+        return self.state_proj(state)[:, None]
 
-    def _actions(self, noisy: Tensor, time: Tensor) -> Tensor:
-        """Action tokens (B, horizon, width), before the first block."""
-        moment = _time_embedding(time, self.config.expert.width)[:, None]
-        moment = moment.expand(-1, noisy.shape[1], -1)
-        x = self.action_time_mlp_in(torch.cat([self.action_in_proj(noisy), moment], dim=-1))
-        return self.action_time_mlp_out(F.silu(x))
+    def _actions(self, noisy: Tensor, time: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Action tokens (B, horizon, width) before the first block, and the time (B, width) for
+        norms that want it."""
+        moment, actions = (
+            _time_embedding(time, self.config.expert.width),
+            self.action_in_proj(noisy),
+        )
+        if self.config.pi05:
+            return actions, F.silu(self.time_mlp_out(F.silu(self.time_mlp_in(moment))))
+        moment = moment[:, None].expand(-1, noisy.shape[1], -1)
+        x = self.action_time_mlp_in(torch.cat([actions, moment], dim=-1))
+        return self.action_time_mlp_out(F.silu(x)), None
 
-    def _velocity(self, expert: Tensor) -> Tensor:
-        return self.action_out_proj(self.expert_norm(expert).float()).float()
+    def _velocity(self, expert: Tensor, moment: Tensor | None) -> Tensor:
+        return self.action_out_proj(self.expert_norm(expert.float(), moment)[0])
+
+    def heads(self) -> list[nn.Linear]:
+        """The layers through which state, actions and time go in and velocities come out."""
+        return [layer for layer in self.children() if isinstance(layer, nn.Linear)
+                and layer is not self.projector]  # fmt: skip
 
     def _idle(self) -> list[nn.Parameter]:
         """Parameters that nothing depends on, since the last layer's language outputs are not
@@ -201,3 +230,5 @@ def _initialise(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Embedding):
         nn.init.normal_(module.weight, std=module.embedding_dim**-0.5)
+    elif isinstance(module, AdaRMSNorm):  # after its own layer
+        nn.init.zeros_(module.dense.weight)

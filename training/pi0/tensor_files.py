@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ego_ops.errors import UserError
+from training import hub
 
 FILE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _PATTERNS = [FILE, _INDEX, "model-*-of-*.safetensors"]
 _FLOATS = {"F64", "F32", "F16", "BF16"}
-_HUB_PATIENCE_S = 20.0
-"""How long the hub may take to say that it has a repository."""
 
 
 class TensorFiles:
@@ -79,9 +77,11 @@ def find(place: str) -> list[Path]:
         if not found:
             raise UserError(f"{path}: no {FILE} in this folder, and no {_INDEX}")
         return found
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", place) or place.startswith("."):
+    if not hub.is_name(place):
         raise UserError(f"{path}: no such file or folder with weights")
-    return _on_hub(place)
+    return hub.fetched(
+        place, _PATTERNS, lambda at: _in_folder(at) or None, "a folder of its weights"
+    )
 
 
 def _open(path: Path) -> Any:
@@ -117,39 +117,3 @@ def _in_folder(folder: Path) -> list[Path]:
 def _listed(index: Path) -> Iterable[str]:
     names: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
     return names.values()
-
-
-def _on_hub(name: str) -> list[Path]:
-    """The files in the hub's cache, fetched where they are not there yet."""
-    try:
-        import huggingface_hub as hub
-        from huggingface_hub.errors import HfHubHTTPError
-    except ImportError as error:
-        raise UserError(
-            f"{name}: no such file or folder; to fetch it from the hub: pip install huggingface-hub"
-        ) from error
-    # Most errors of the hub's HTTP client are no OSError.
-    http = next(kind for kind in HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError")
-    failures = (OSError, ValueError, http)
-    try:
-        cached = hub.snapshot_download(name, allow_patterns=_PATTERNS, local_files_only=True)
-        found = _in_folder(Path(cached))
-    except (*failures, UserError):
-        found = []
-    if found:
-        return found
-    try:
-        # A hub behind a wall that answers nothing: the download itself would wait for ever.
-        hub.HfApi().model_info(name, timeout=_HUB_PATIENCE_S)
-        folder = Path(hub.snapshot_download(name, allow_patterns=_PATTERNS))
-    except failures as error:
-        cause = (str(error).splitlines() or [""])[0]
-        raise UserError(
-            f"{name}: no such file or folder, and it cannot be fetched from the hub "
-            f"({type(error).__name__}: {cause}): accept its terms and log in if it asks for that "
-            "(hf auth login), or copy a folder of its weights to this machine and name that"
-        ) from error
-    found = _in_folder(folder)
-    if not found:
-        raise UserError(f"{name}: that repository of the hub has no {FILE} and no {_INDEX}")
-    return found
