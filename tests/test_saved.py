@@ -166,7 +166,7 @@ def test_killed_while_saving(tmp_path):
     assert all(name.startswith("step-") for name in os.listdir(tmp_path / "checkpoints"))
 
 
-def check_full(run: Path, size: int) -> None:
+def check_full(run: Path, size: int, cause: str) -> None:
     """A checkpoint that does not fit is one line, and costs none of the others."""
     saved(run, 1)
     one = saver(run)
@@ -176,7 +176,7 @@ def check_full(run: Path, size: int) -> None:
     text = str(caught.value)
     print(text)
     assert "step-00000002" in text
-    assert "nothing committed is lost" in text
+    assert f"{cause}; nothing committed is lost" in text
     assert "\n" not in text
     step, found, warnings = restored(run)
     assert (step, warnings) == (1, [])
@@ -194,7 +194,7 @@ def test_a_full_disk(tmp_path):
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("this root may not mount")
     try:
-        check_full(tmp_path, 100_000)
+        check_full(tmp_path, 100_000, "No space left on device")
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)
 
@@ -203,6 +203,6 @@ def test_a_file_that_may_not_grow(tmp_path):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
     try:
-        check_full(tmp_path, 100_000)
+        check_full(tmp_path, 100_000, "File too large")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -34,14 +34,16 @@ from training.pi0.model import Pi0
 from training.policy import Policy
 from training.run_folder import POLICY_CONFIG, POLICY_VERSION
 from training.sample import CAMERAS, Source
+from training.tokeniser import Tokeniser
 
-_ASSETS = "assets"
+_ASSETS, _TOKENISER = "assets", "tokeniser"
 
 
 def save(
     folder: str | Path,
     config: TrainConfig,
     weights: Mapping[str, Tensor],
+    words: Tokeniser,
     sources: Sequence[Source],
     stats: Sequence[NormStats],
     steps: int,
@@ -51,6 +53,7 @@ def save(
     Args:
         config: of its training.
         weights: of all parameters of the model that was trained, adapters among them.
+        words: the tokeniser of its instructions.
         sources, stats: what it was trained on, and what that was normalised by.
         steps: that it was trained for.
 
@@ -63,7 +66,9 @@ def save(
         checkpoint.save(_plain(config, weights), aside)
         for source, each in zip(sources, stats, strict=True):
             norm.write(aside / _ASSETS / source.name / "norm_stats.json", each)
-        head = json.dumps(_head(config, sources, steps), indent=1)
+        builtin = words.save(aside / _TOKENISER) == words.name
+        name = words.name if builtin else _TOKENISER
+        head = json.dumps(_head(config, name, sources, steps), indent=1)
         (aside / POLICY_CONFIG).write_text(head, encoding="utf-8")
         _replace(target, aside)
     except OSError as error:
@@ -110,16 +115,18 @@ def load(
     if half if half is not None else device.type == "cuda":
         cast(model)
     stats = norm.read(Path(folder) / _ASSETS / name / "norm_stats.json")
-    return Policy(model, tokeniser.load(head["tokeniser"]), head, name, stats)
+    own = Path(folder) / _TOKENISER
+    words = tokeniser.load(str(own) if own.is_dir() else head["tokeniser"])
+    return Policy(model, words, head, name, stats)
 
 
-def _head(config: TrainConfig, sources: Sequence[Source], steps: int) -> dict[str, Any]:
+def _head(config: TrainConfig, words: str, sources: Sequence[Source], steps: int) -> dict[str, Any]:
     used = {camera for source in sources for camera in source.cameras}
     return {
         "version": POLICY_VERSION,
         "model": dataclasses.asdict(config.model),
         "cameras": [camera for camera in CAMERAS if camera in used],
-        "tokeniser": config.tokeniser,
+        "tokeniser": words,
         "sources": {
             source.name: {
                 "normalise": each.normalise,

@@ -132,9 +132,10 @@ class Saver:
                 process_group=self._group,
             )
         except _FAILURES as error:
+            cause = " ".join(str(_cause(error)).split())
             raise UserError(
-                f"{checkpoint.path}: cannot be loaded into this model ({_cause(error)}): was it "
-                "saved with the same configuration?"
+                f"{checkpoint.path}: cannot be loaded into this model ({cause}): was it saved with "
+                "the same configuration?"
             ) from error
 
     def _work(self, step: int, aside: Path, staged: dict[str, Any]) -> None:
@@ -151,7 +152,7 @@ class Saver:
         try:
             dcp.save(
                 staged,
-                storage_writer=dcp.FileSystemWriter(aside),
+                storage_writer=_Writer(aside),
                 process_group=self._group,
             )
         except _FAILURES as error:
@@ -210,6 +211,19 @@ class Saver:
         return found
 
 
+class _Writer(dcp.FileSystemWriter):
+    """Says what the file system said: writing a tensor hides it behind an error of its own."""
+
+    def write_data(self, *args: Any) -> Any:
+        try:
+            return super().write_data(*args)
+        except RuntimeError as error:
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, OSError):
+                cause = cause.__context__
+            raise (cause or error) from None
+
+
 def _written(folder: Path, rank: int) -> dict[str, tuple[int, str]] | OSError:
     """Sizes and digests of a worker's files; the first worker's are the metadata too."""
     try:
@@ -219,18 +233,16 @@ def _written(folder: Path, rank: int) -> dict[str, tuple[int, str]] | OSError:
         return error
 
 
-def _cause(error: BaseException) -> str:
-    """What went wrong first, in one line."""
+def _cause(error: BaseException) -> BaseException:
+    """What went wrong first."""
     if isinstance(error, CheckpointException) and error.failures:
-        error = next(iter(error.failures.values()))[0]
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+        return next(iter(error.failures.values()))[0]
+    return error
 
 
 def _unwritable(path: Path, error: BaseException) -> UserError:
-    if isinstance(error, OSError):
-        return unwritable(str(path), error)
-    return unwritable(str(path), OSError(_cause(error)))
+    cause = _cause(error)
+    return unwritable(str(path), cause if isinstance(cause, Exception) else OSError(str(cause)))
 
 
 def _sync_folder(path: Path) -> None:

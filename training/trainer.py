@@ -28,7 +28,7 @@ from training.ema import Ema
 from training.loader import Loader
 from training.log import Log
 from training.meter import Meter
-from training.mixture import Mixer, Tokeniser
+from training.mixture import Mixer
 from training.norm import NormStats
 from training.parts import pinned, split
 from training.pi0 import checkpoint
@@ -37,6 +37,7 @@ from training.run_folder import POLICY
 from training.sample import Source
 from training.saved import Saver
 from training.sources import order
+from training.tokeniser import Tokeniser
 
 
 class Trainer:
@@ -72,6 +73,7 @@ class Trainer:
         self.config, self.device, self.rank, self.world = config, device, rank, world
         self.folder = Path(folder)
         self._sources, self._held_out, self._stats = list(sources), list(held_out), list(stats)
+        self._words = tokeniser
         kinds = [source.normalise for source in config.sources]
         self._mixer = Mixer(
             sources, stats, kinds, tokeniser, config.model, config.seed, config.augment
@@ -169,8 +171,9 @@ class Trainer:
             if self.rank == 0:
                 weights[name] = value.cpu()
         if self.rank == 0:
+            sources, stats = self._sources, self._stats
             policy_folder.save(
-                self.folder / POLICY, self.config, weights, self._sources, self._stats, self.step
+                self.folder / POLICY, self.config, weights, self._words, sources, stats, self.step
             )
 
     def _terms(self, batch: Batch) -> Tensor:

@@ -14,6 +14,7 @@ from training.config import TrainConfig
 from training.norm import NormStats
 from training.sample import Source
 from training.saved_files import completed
+from training.tokeniser import Tokeniser
 from workflows import cluster
 
 _LOOK_S = 0.2
@@ -29,7 +30,7 @@ class Job:
     sources: list[Source]
     held_out: list[Source]
     stats: list[NormStats]
-    tokeniser: Any
+    tokeniser: Tokeniser
     cpus: int
     """Of each worker."""
 
