@@ -59,7 +59,7 @@ def test_other_kinds_of_files_are_named(saved: Path) -> None:
     tensor = torch.zeros(3, 16)
     dense = Q_PROJ.replace("self_attn.q_proj", "input_layernorm.dense")
     line = refusal(changed(saved, lambda t: t.update({dense: tensor})))
-    assert line.endswith("it is a π0.5, this program has π0")
+    assert line.endswith("it is a π0.5: the model of the configuration must be one (pi05)")
     adapter = Q_PROJ.replace("weight", "lora_A.weight")
     line = refusal(changed(saved, lambda t: (t.pop(dense), t.update({adapter: tensor}))))
     assert line.endswith("merge them into their weights first")

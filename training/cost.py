@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from training.pi0.config import GemmaSize, Pi0Config, SiglipSize
+from training.pi0.config import GemmaSize, Pi0Config
+from training.pi0.model import Pi0
 
 _PEAK = {
     "H200": 989e12,
@@ -38,17 +39,9 @@ names that fit, the longest counts."""
 def parameters(config: Pi0Config, stored: bool = False) -> int:
     """How many there are; `stored`: with the expert's vocabulary, which checkpoints have and
     nothing uses."""
-    inner, width = config.expert.width, config.language.width
-    heads = 2 * (config.action_size * inner + inner)  # state_proj, action_in_proj
-    heads += (2 * inner * inner + inner) + (inner * inner + inner)  # action_time_mlp_in and _out
-    heads += inner * config.action_size + config.action_size  # action_out_proj
-    layers = sum(
-        config.depth * (_gemma_matrices(config, size) + 2 * size.width) + size.width
-        for size in (config.language, config.expert)
-    )
-    projector = config.vision.width * width + width
-    used = _siglip_parameters(config.vision) + projector + config.vocabulary * width + layers
-    return used + heads + (config.vocabulary * inner if stored else 0)
+    with torch.device("meta"):
+        used = sum(parameter.numel() for parameter in Pi0(config).parameters())
+    return used + (config.vocabulary * config.expert.width if stored else 0)
 
 
 def flops(config: Pi0Config, cameras: int, text: int, published: bool = False) -> float:
@@ -63,7 +56,7 @@ def flops(config: Pi0Config, cameras: int, text: int, published: bool = False) -
             This model computes neither.
     """
     prefix = cameras * config.vision.tokens + text
-    suffix = 1 + config.horizon
+    suffix = config.horizon + (0 if config.pi05 else 1)
     language = _gemma_matrices(config, config.language)
     total = 2.0 * prefix * config.depth * language
     total += 2.0 * suffix * config.depth * _gemma_matrices(config, config.expert)
@@ -74,9 +67,17 @@ def flops(config: Pi0Config, cameras: int, text: int, published: bool = False) -
     else:
         qkv = config.language.width * (config.heads + 2 * config.kv_heads) * config.head_size
         total -= 2.0 * prefix * (language - qkv) + pair * prefix * prefix
-    inner, actions = config.expert.width, config.horizon
-    total += 2.0 * config.action_size * inner * (1 + 2 * actions) + 6.0 * inner * inner * actions
+    total += _heads(config)
     return total + cameras * _picture(config)
+
+
+def _heads(config: Pi0Config) -> float:
+    """What state, actions and time cost on their way in, and velocities on their way out."""
+    inner, actions = config.expert.width, config.horizon
+    ends = 4.0 * config.action_size * inner * actions
+    if config.pi05:  # the time's layers, and those of two norms a block and one after them
+        return ends + 4.0 * inner * inner + (2 * config.depth + 1) * 6.0 * inner * inner
+    return ends + 2.0 * config.action_size * inner + 6.0 * inner * inner * actions
 
 
 def peak_flops(device: torch.device) -> float | None:
@@ -129,13 +130,6 @@ def _gemma_matrices(config: Pi0Config, size: GemmaSize) -> int:
     ends = 2 * config.heads * config.head_size  # queries, and out
     between = 2 * config.kv_heads * config.head_size
     return size.width * (ends + between + 3 * size.mlp)
-
-
-def _siglip_parameters(size: SiglipSize) -> int:
-    width, mlp = size.width, size.mlp
-    block = 4 * width * (width + 1) + width * mlp + mlp + mlp * width + width + 4 * width
-    ends = 3 * size.patch**2 * width + width + size.tokens * width + 2 * width
-    return ends + size.depth * block
 
 
 def _picture(config: Pi0Config) -> float:

@@ -37,7 +37,7 @@ def advice(found: Mismatch) -> str:
     if any("lora_" in name for name in found.left_over):
         return "; these are adapters: merge them into their weights first"
     if any(name.startswith("time_mlp") or ".dense." in name for name in found.left_over):
-        return "; it is a π0.5, this program has π0"
+        return "; it is a π0.5: the model of the configuration must be one (pi05)"
     if found.misshapen or any(".layers." in name for name in found.missing + found.left_over):
         return "; is it of another size? the configuration must be the one it was trained with"
     return "; is it another kind of model?"
