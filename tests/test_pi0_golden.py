@@ -1,4 +1,4 @@
-"""Our π0 against LeRobot's answers (`tests/golden/make_pi0.py`) and transformers' modules."""
+"""Our π0 and π0.5 against LeRobot's answers (`tests/golden/make_pi0.py`), and transformers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tests.golden.pi0_size import FOLDER, SIZE
+from tests.golden.pi0_size import FOLDER, GOLDEN, SIZE
 from tests.pi0_files import alone
 from training.batch import Batch, Observation
 from training.pi0 import checkpoint, stored_names
@@ -24,19 +24,22 @@ from training.pi0.siglip import Siglip
 PREFIX = "model."
 EXACT = {"rtol": 1e-5, "atol": 1e-5}
 LANGUAGE = "model.paligemma_with_expert.paligemma.model.language_model"
-UNUSED = f"{LANGUAGE}.layers.{SIZE.depth - 1}"
-"""The last language layer, whose tokens nobody reads: LeRobot makes no gradients for them."""
+
+
+@pytest.fixture(scope="module", params=GOLDEN, ids=lambda folder: folder.name)
+def folder(request: pytest.FixtureRequest) -> Path:
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def told() -> dict[str, Tensor]:
-    return load_file(FOLDER / "results.safetensors")
+def told(folder: Path) -> dict[str, Tensor]:
+    return load_file(folder / "results.safetensors")
 
 
 @pytest.fixture(scope="module")
-def model() -> Pi0:
-    made = Pi0(SIZE)
-    checkpoint.load(made, FOLDER)
+def model(folder: Path) -> Pi0:
+    made = Pi0(GOLDEN[folder])
+    checkpoint.load(made, folder)
     return made
 
 
@@ -104,9 +107,11 @@ def test_what_is_masked_does_not_matter(model: Pi0, batch: Batch, told: dict[str
 def test_gradients(model: Pi0, batch: Batch, told: dict[str, Tensor]) -> None:
     model.zero_grad()
     model(batch).mean().backward()
+    # Nobody reads the last layer's language tokens: LeRobot has no gradients for it.
+    unused = f"{LANGUAGE}.layers.{model.config.depth - 1}."
     compared = set()
     for name, gradient in stored_gradients(model):
-        if name.startswith((f"{UNUSED}.", f"{LANGUAGE}.norm.")) and f"norm.{name}" not in told:
+        if name.startswith((unused, f"{LANGUAGE}.norm.")) and f"norm.{name}" not in told:
             assert gradient.abs().max() == 0
             continue
         torch.testing.assert_close(gradient.norm(), told[f"norm.{name}"], **EXACT)
@@ -131,20 +136,20 @@ def stored_gradients(model: Pi0) -> Iterator[tuple[str, Tensor]]:
 
 
 def test_the_hub_form_of_the_same_weights(
-    tmp_path: Path, batch: Batch, told: dict[str, Tensor]
+    tmp_path: Path, folder: Path, batch: Batch, told: dict[str, Tensor]
 ) -> None:
     """Without the prefix, and with the embedding under the name of the vocabulary's layer only."""
-    stored = load_file(FOLDER / "model.safetensors")
+    stored = load_file(folder / "model.safetensors")
     tensors = {name.removeprefix(PREFIX): value for name, value in stored.items()}
     tensors[stored_names.EMBEDDING] = tensors.pop(stored_names.EMBEDDING_TRAINED)
     save_file(tensors, tmp_path / "weights.safetensors")
-    model = Pi0(SIZE)
+    model = Pi0(GOLDEN[folder])
     checkpoint.load(model, tmp_path / "weights.safetensors")
     with torch.no_grad():
         torch.testing.assert_close(model(batch), told["errors"], **EXACT)
 
 
-def test_siglip_is_transformers(tmp_path: Path) -> None:
+def test_siglip_is_transformers() -> None:
     size = SiglipSize(width=48, depth=3, mlp=80, heads=4, patch=14, image=56)
     theirs = transformers.SiglipVisionModel(
         transformers.SiglipVisionConfig(
@@ -185,8 +190,10 @@ def siglip_layer(name: str, given: dict[str, Tensor]) -> Tensor:
     return torch.cat([given[f"encoder.layers.{layer}.{part}.{kind}"] for part in parts])
 
 
-def test_gemma_is_transformers(model: Pi0) -> None:
+def test_gemma_is_transformers() -> None:
     """Both towers by themselves: the language tokens attend to all, the expert's to theirs."""
+    model = Pi0(SIZE)
+    checkpoint.load(model, FOLDER)
     stored = load_file(FOLDER / "model.safetensors")
     for tower, prefix in (
         ("language", f"{LANGUAGE}."),

@@ -1,4 +1,4 @@
-"""LeRobot's own π0 at any size: what ours is compared with, and timed against.
+"""LeRobot's own π0 and π0.5 at any size: what ours is compared with, and timed against.
 
 Runs on Python 3.12 with `pip install "lerobot[pi]==0.6.1"` (its π0 needs transformers 5.4, 5.5) and
 this repository on PYTHONPATH; neither the project nor its tests need it.
@@ -13,18 +13,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from unittest import mock
 
 import torch
 from lerobot.configs import FeatureType, PolicyFeature
-from lerobot.policies.pi0 import modeling_pi0
-from lerobot.policies.pi0.configuration_pi0 import PI0Config
+from lerobot.policies.pi0 import PI0Config, PI0Policy, modeling_pi0
+from lerobot.policies.pi05 import PI05Config, PI05Policy, modeling_pi05
 from safetensors.torch import load_file
 from torch import Tensor
 
 from training.pi0.config import Pi0Config
 
+Policy = PI0Policy | PI05Policy
 CAMERAS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
 HEADS = 8
 """The only number of heads that LeRobot's joint attention can have."""
@@ -32,7 +34,7 @@ HEADS = 8
 
 def policy(
     size: Pi0Config, cameras: Sequence[str] = CAMERAS, device: str = "cpu", dtype: str = "float32"
-) -> modeling_pi0.PI0Policy:
+) -> Policy:
     """A randomly initialised LeRobot policy of that size.
 
     Args:
@@ -40,18 +42,19 @@ def policy(
     """
     if size.heads != HEADS:
         raise ValueError(f"{size.heads} heads: LeRobot's π0 can only have {HEADS}")
+    module, kind = (modeling_pi05, PI05Policy) if size.pi05 else (modeling_pi0, PI0Policy)
     with (
-        mock.patch.object(modeling_pi0, "get_gemma_config", _towers(size)),
-        _built(size, "PaliGemmaForConditionalGenerationWithPiGemma"),
-        _built(size, "PiGemmaForCausalLM"),
+        mock.patch.object(module, "get_gemma_config", _towers(size)),
+        _built(module, size, "PaliGemmaForConditionalGenerationWithPiGemma"),
+        _built(module, size, "PiGemmaForCausalLM"),
     ):
-        made = modeling_pi0.PI0Policy(configuration(size, cameras, device, dtype))
+        made = kind(configuration(size, cameras, device, dtype))
     return made.eval()
 
 
 def configuration(
     size: Pi0Config, cameras: Sequence[str] = CAMERAS, device: str = "cpu", dtype: str = "float32"
-) -> PI0Config:
+) -> PI0Config | PI05Config:
     """The part of a size that LeRobot has in its configuration file."""
     side = size.vision.image
     pictures = {
@@ -59,7 +62,8 @@ def configuration(
         for name in cameras
     }
     state = PolicyFeature(FeatureType.STATE, (size.action_size,))
-    return PI0Config(
+    kind = PI05Config if size.pi05 else PI0Config
+    return kind(
         input_features={**pictures, "observation.state": state},
         output_features={"action": PolicyFeature(FeatureType.ACTION, (size.action_size,))},
         chunk_size=size.horizon,
@@ -73,7 +77,7 @@ def configuration(
     )
 
 
-def load(made: modeling_pi0.PI0Policy, folder: str | Path) -> None:
+def load(made: Policy, folder: str | Path) -> None:
     """Load a `model.safetensors` as its `from_pretrained` does, but for the size, which that takes
     from LeRobot's constants.
 
@@ -121,15 +125,15 @@ def _towers(size: Pi0Config) -> Callable[[str], Any]:
     return get_gemma_config
 
 
-def _built(size: Pi0Config, name: str) -> Any:
+def _built(module: ModuleType, size: Pi0Config, name: str) -> Any:
     """A patch under which a class of LeRobot's module is built with the sizes of `size`."""
-    original = getattr(modeling_pi0, name)
+    original = getattr(module, name)
 
     def build(config: Any) -> Any:
         _resize(config, size)
         return original(config)
 
-    return mock.patch.object(modeling_pi0, name, build)
+    return mock.patch.object(module, name, build)
 
 
 def _resize(config: Any, size: Pi0Config) -> None:

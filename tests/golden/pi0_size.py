@@ -1,7 +1,8 @@
-"""The π0 that LeRobot's answers in `pi0/` are of; what made them is `make_pi0.py`."""
+"""The π0 and π0.5 that LeRobot's answers are of; what made them is `make_pi0.py`."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from training.pi0.config import GemmaSize, Pi0Config, SiglipSize
@@ -19,3 +20,5 @@ SIZE = Pi0Config(
     action_size=8,
     horizon=6,
 )
+SIZE_PI05 = replace(SIZE, vision=replace(SIZE.vision, depth=1), depth=2, pi05=True)
+GOLDEN = {FOLDER: SIZE, FOLDER.parent / "pi05": SIZE_PI05}

@@ -4,13 +4,14 @@ Their form has 777 tensors at full size: SigLIP and both Gemmas as transformers 
 `paligemma_with_expert`, and five linear layers. The token embedding is there as
 `paligemma.lm_head` alone, and the expert has an `lm_head` that nothing uses. LeRobot's training
 writes `model.` in front of every name, and a 778th tensor, `embed_tokens`, which is then what it
-trained: its `lm_head` stays as it was.
+trained: its `lm_head` stays as it was. π0.5 has 812: the expert's norms are linear layers there,
+and the heads are four others.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from training.pi0.config import Pi0Config
 
@@ -38,13 +39,9 @@ _SIGLIP_LAYER = {
     "up": ("mlp.fc1",),
     "down": ("mlp.fc2",),
 }
-_HEADS = (
-    "state_proj",
-    "action_in_proj",
-    "action_out_proj",
-    "action_time_mlp_in",
-    "action_time_mlp_out",
-)
+_ENDS = ("action_in_proj", "action_out_proj")
+_HEADS = (*_ENDS, "state_proj", "action_time_mlp_in", "action_time_mlp_out")
+_HEADS_05 = (*_ENDS, "time_mlp_in", "time_mlp_out")
 _BOTH = ("weight", "bias")
 
 Names = dict[str, tuple[str, ...]]
@@ -54,7 +51,10 @@ Names = dict[str, tuple[str, ...]]
 def pi0(config: Pi0Config) -> Names:
     """Of all parameters of the model."""
     expert = _gemma(config, "expert", f"{_EXPERT}model.")
-    heads = {f"{head}.{kind}": (f"{head}.{kind}",) for head in _HEADS for kind in _BOTH}
+    layers = _HEADS_05 if config.pi05 else _HEADS
+    heads = {f"{head}.{kind}": (f"{head}.{kind}",) for head in layers for kind in _BOTH}
+    if config.pi05:
+        expert = dict(_adaptive(expert))
     return paligemma(config) | expert | heads
 
 
@@ -99,6 +99,17 @@ def canonical(name: str) -> str:
     if rest.startswith(("vision_tower.", "multi_modal_projector.", "language_model.")):
         return f"{_PALIGEMMA}model.{rest}"
     return name
+
+
+def _adaptive(names: Names) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The expert's with π0.5's norms, each of which has a layer in place of its weight."""
+    for ours, theirs in names.items():
+        if ours.split(".")[-2].endswith(("norm", "norm_attention", "norm_mlp")):
+            for kind in _BOTH:
+                stored = theirs[0].removesuffix("weight")
+                yield f"{ours.removesuffix('weight')}dense.{kind}", (f"{stored}dense.{kind}",)
+        else:
+            yield ours, theirs
 
 
 def _gemma(config: Pi0Config, tower: str, prefix: str) -> Names:
