@@ -6,10 +6,8 @@ number alone, so that a batch is the same whoever makes it.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -23,19 +21,8 @@ from training.keyed import philox
 from training.norm import NormStats, checked, normalise
 from training.pi0.config import Pi0Config
 from training.sample import CAMERAS, Source, Window
-
-_TEXT_STEP = 8
-"""Instructions of a batch are padded to a multiple of so many tokens: few different shapes."""
-
-
-class Tokeniser(Protocol):
-    """What is needed of a tokeniser: see `training.tokeniser`."""
-
-    size: int
-    """Of its vocabulary."""
-
-    def encode(self, text: str) -> list[int]:
-        """The tokens of an instruction, with those of its begin and end, not padded."""
+from training.text import Texts
+from training.tokeniser import Tokeniser
 
 
 @dataclass(frozen=True)
@@ -46,7 +33,7 @@ class Sample:
     """(C, H, W, 3), black where the camera is lacking."""
     image_mask: NDArray[np.bool_]
     """(C,)."""
-    tokens: tuple[int, ...]
+    tokens: Sequence[int]
     state: NDArray[np.float32]
     """(A,)."""
     actions: NDArray[np.float32]
@@ -91,19 +78,12 @@ class Mixer:
         ]
         for source in sources:
             _check_width(source, model)
-        if tokeniser.size > model.vocabulary:
-            raise UserError(
-                f"--tokeniser: has {tokeniser.size} tokens, the model {model.vocabulary}: "
-                "take another of the two"
-            )
         self._kinds, self._model = list(kinds), model
         self._seed, self._augmented = seed, augmented
         used = {camera for source in sources for camera in source.cameras}
         self.cameras = tuple(camera for camera in CAMERAS if camera in used)
         """Those of the batches, in the order of their pictures."""
-        self._encode = functools.lru_cache(maxsize=1 << 16)(
-            lambda text: tuple(tokeniser.encode(text)[: model.text_tokens])
-        )
+        self._texts = Texts(tokeniser, model)
 
     def sample(self, number: int, source: int, window: Window) -> Sample:
         """Make a window fit for the model. Safe to call from threads."""
@@ -120,12 +100,12 @@ class Mixer:
         chance = np.random.Generator(philox(self._seed, "noise", number))
         time = chance.random() ** (1 / 1.5) * 0.999 + 0.001  # Beta(1.5, 1), off zero
         noise = chance.standard_normal((horizon, width), np.float32)
-        tokens = self._encode(window.instruction)
+        tokens = self._texts.encode(window.instruction, state[: len(window.state)])
         return Sample(images, image_mask, tokens, state, actions, mask, noise, time)
 
     def batch(self, samples: Sequence[Sample]) -> Batch:
         """Samples as one batch."""
-        tokens, token_mask = _padded([sample.tokens for sample in samples], self._model.text_tokens)
+        tokens, token_mask = self._texts.batch([sample.tokens for sample in samples])
         image_mask = _stacked([sample.image_mask for sample in samples])
         observation = Observation(
             images=_stacked([sample.images for sample in samples]),
@@ -165,18 +145,6 @@ def _check_width(source: Source, model: Pi0Config) -> None:
             f"source {source.name}: {widest} numbers of state or action are more than the "
             f"{model.action_size} that the model holds"
         )
-
-
-def _padded(texts: Sequence[tuple[int, ...]], most: int) -> tuple[Tensor, Tensor]:
-    """Tokens and their mask, (B, L): L is the longest's length, rounded up."""
-    longest = max(1, *map(len, texts))
-    length = min(most, -(-longest // _TEXT_STEP) * _TEXT_STEP)
-    tokens = torch.zeros(len(texts), length, dtype=torch.int64)
-    mask = torch.zeros(len(texts), length, dtype=torch.bool)
-    for row, text in enumerate(texts):
-        tokens[row, : len(text)] = torch.tensor(text, dtype=torch.int64)
-        mask[row, : len(text)] = True
-    return tokens, mask
 
 
 def _stacked(arrays: Sequence[NDArray]) -> Tensor:

@@ -14,12 +14,10 @@ from ego_ops.errors import UserError
 from training import norm
 from training.augment import fitted
 from training.batch import Observation
-from training.mixture import Tokeniser
 from training.norm import NormStats
 from training.pi0.model import Pi0
-
-_TEXT_STEP = 8
-"""Texts are padded to a multiple of so many tokens: few different shapes."""
+from training.text import Texts
+from training.tokeniser import Tokeniser
 
 
 class Sight(NamedTuple):
@@ -60,12 +58,12 @@ class Policy:
         self.trained: dict[str, Any] = config["trained"]
         self._kind: str = about["normalise"]
         self._stats = norm.checked(stats, self.state_size, self.action_size, source)
-        self._tokeniser = tokeniser
+        self._texts = Texts(tokeniser, model.config)
 
     @property
     def device(self) -> torch.device:
         """Where the model is."""
-        return self.model.state_proj.weight.device
+        return self.model.action_in_proj.weight.device
 
     def act(
         self,
@@ -107,15 +105,16 @@ class Policy:
         images = np.zeros((len(sights), len(used), *(config.vision.image,) * 2, 3), np.uint8)
         mask = np.zeros((len(sights), len(used)), bool)
         state = np.zeros((len(sights), config.action_size), np.float32)
+        texts = []
         for row, sight in enumerate(sights):
             for at, camera in enumerate(used):
                 if camera in sight.images:
                     images[row, at] = fitted(sight.images[camera], config.vision.image)
                     mask[row, at] = True
-            state[row, : self.state_size] = norm.normalise(
-                sight.state, self._stats.state, self._kind
-            )
-        tokens, token_mask = self._texts([sight.instruction for sight in sights])
+            values = norm.normalise(sight.state, self._stats.state, self._kind)
+            state[row, : self.state_size] = values
+            texts.append(self._texts.encode(sight.instruction, values))
+        tokens, token_mask = self._texts.batch(texts)
         return Observation(
             images=torch.from_numpy(images),
             image_mask=torch.from_numpy(mask),
@@ -130,19 +129,6 @@ class Policy:
         action_size) in the units of the source."""
         values = found[..., : self.action_size].float().cpu().numpy()
         return norm.unnormalise(values, self._stats.actions, self._kind)
-
-    def _texts(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Tokens and their mask, (B, L)."""
-        most = self.model.config.text_tokens
-        encoded = [self._tokeniser.encode(text)[:most] for text in texts]
-        longest = max(1, *map(len, encoded))
-        length = min(most, -(-longest // _TEXT_STEP) * _TEXT_STEP)
-        tokens = torch.zeros(len(texts), length, dtype=torch.int64)
-        mask = torch.zeros(len(texts), length, dtype=torch.bool)
-        for row, text in enumerate(encoded):
-            tokens[row, : len(text)] = torch.tensor(text, dtype=torch.int64)
-            mask[row, : len(text)] = True
-        return tokens, mask
 
     def _check(self, sight: Sight) -> None:
         unknown = [camera for camera in sight.images if camera not in self.cameras]
