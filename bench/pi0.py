@@ -9,7 +9,9 @@ LeRobot (see `tests/golden/make_pi0.py`), so on the same PyTorch, with as many t
 of their own, and neither while the other does. A training step is forward, backward, clipping and
 AdamW: on a CPU in fp32; on a GPU ours under autocast to bf16 with fp32 weights. Sampling is of one
 observation, ten steps; on a GPU ours is one CUDA graph in bf16. LeRobot is given pictures already
-scaled, and as many cameras as there are. Before any timing both must give the same answers.
+scaled. Its policy has π0's three cameras, as `lerobot/pi0_base` has, and works on a blank picture
+for each that there is none of; `--slots` gives it fewer. How far the two's answers are apart is
+told as well.
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ class Side:
     """One of the two, waiting for what to do."""
 
     def __init__(self, python: str, name: str, folder: Path, args: argparse.Namespace):
-        options = ["--size", args.size, "--device", args.device, "--threads", str(args.threads)]
+        names = "size", "device", "threads", "slots"
+        options = [f"--{option}={getattr(args, option)}" for option in names]
         self._process = subprocess.Popen(
             [python, str(ROOT / "bench" / "pi0_peer.py"), name, str(folder), *options],
             stdin=subprocess.PIPE,
@@ -76,7 +79,8 @@ def main() -> None:
     parser.add_argument("--peer-python", required=True, help="a Python that has lerobot 0.6.1")
     parser.add_argument("--size", default="tiny", help="of training.pi0.config.SIZES")
     parser.add_argument("--batch", type=int, default=4, help="samples of a training step")
-    parser.add_argument("--cameras", type=int, default=2)
+    parser.add_argument("--cameras", type=int, default=2, help="that there are")
+    parser.add_argument("--slots", type=int, default=3, help="cameras of LeRobot's policy")
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")

@@ -38,7 +38,7 @@ def size(name: str) -> Pi0Config:
 class Ours:
     """This repository's."""
 
-    def __init__(self, folder: Path, config: Pi0Config, device: str):
+    def __init__(self, folder: Path, config: Pi0Config, device: str, slots: int):
         from training.batch import Batch, Observation
         from training.pi0 import checkpoint
         from training.pi0.model import Pi0
@@ -80,15 +80,15 @@ class Ours:
 class LeRobot:
     """lerobot 0.6.1's."""
 
-    def __init__(self, folder: Path, config: Pi0Config, device: str):
+    def __init__(self, folder: Path, config: Pi0Config, device: str, slots: int):
         from tests.golden import lerobot_pi0
 
         dtype = "bfloat16" if device == "cuda" else "float32"
         given = {k: v.to(device) for k, v in load_file(folder / "inputs.safetensors").items()}
-        cameras = lerobot_pi0.CAMERAS[: given["images"].shape[1]]
+        cameras = lerobot_pi0.CAMERAS[:slots]
         self.policy = lerobot_pi0.policy(config, cameras, device, dtype)
         lerobot_pi0.load(self.policy, folder)
-        images = lerobot_pi0.pictures(given["images"], given["image_mask"], len(cameras))
+        images = lerobot_pi0.pictures(given["images"], given["image_mask"], slots)
         texts = given["tokens"], given["token_mask"], given["state"]
         self.seen = *images, *texts
         self.one = *([x[:1] for x in xs] for xs in images), *(x[:1] for x in texts)
@@ -122,12 +122,13 @@ def main() -> None:
     parser.add_argument("--size", default="tiny")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--slots", type=int, default=3, help="cameras of LeRobot's policy")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     cuda = args.device == "cuda"
     kind = Ours if args.side == "ours" else LeRobot
     with contextlib.redirect_stdout(sys.stderr):
-        side = kind(args.folder, size(args.size), args.device)
+        side = kind(args.folder, size(args.size), args.device, args.slots)
     say(f"torch {torch.__version__}")
     for line in sys.stdin:
         task = line.strip()

@@ -31,17 +31,23 @@ def saved(model: Pi0, tmp_path: Path) -> Path:
     return checkpoint.save(model, tmp_path)
 
 
-def test_full_size_has_the_published_counts() -> None:
+@pytest.mark.parametrize(
+    ("size", "used", "tensors", "stored"),
+    [("pi0", 3_238_048_528, 777, 3_501_372_176), ("pi05", 3_353_433_872, 812, 3_616_757_520)],
+)
+def test_full_sizes_have_the_published_counts(
+    size: str, used: int, tensors: int, stored: int
+) -> None:
     with torch.device("meta"):
-        model = Pi0(SIZES["pi0"])
-    stored = dict(checkpoint.stored(model.config, model.state_dict()))
-    assert sum(value.numel() for value in model.parameters()) == 3_238_048_528
-    assert len(stored) == 777
-    assert sum(value.numel() for value in stored.values()) == 3_501_372_176
+        model = Pi0(SIZES[size])
+    assert sum(value.numel() for value in model.parameters()) == used
+    kept = dict(checkpoint.stored(model.config, model.state_dict()))
+    assert len(kept) == tensors
+    assert sum(value.numel() for value in kept.values()) == stored
     layer = "paligemma_with_expert.paligemma.model.language_model.layers.17"
-    assert stored[f"{layer}.self_attn.k_proj.weight"].shape == (256, 2048)
-    assert stored[f"{layer}.mlp.up_proj.weight"].shape == (16384, 2048)
-    assert stored["paligemma_with_expert.gemma_expert.lm_head.weight"].shape == (257152, 1024)
+    assert kept[f"{layer}.self_attn.k_proj.weight"].shape == (256, 2048)
+    assert kept[f"{layer}.mlp.up_proj.weight"].shape == (16384, 2048)
+    assert kept["paligemma_with_expert.gemma_expert.lm_head.weight"].shape == (257152, 1024)
 
 
 def test_lerobot_has_the_same_names_and_shapes(saved: Path) -> None:

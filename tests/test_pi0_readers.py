@@ -11,7 +11,7 @@ import transformers
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tests.golden.pi0_size import FOLDER, SIZE
+from tests.golden.pi0_size import FOLDER, GOLDEN, SIZE
 from training.pi0 import checkpoint, lerobot_config
 from training.pi0.config import GemmaSize
 from training.pi0.model import Pi0
@@ -82,9 +82,11 @@ def test_transformers_loads_it_and_samples_the_same_actions(
         torch.testing.assert_close(sampled, told["sampled"][one], rtol=1e-4, atol=2e-4)
 
 
-def test_fields_of_the_configuration_are_lerobots(tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder", GOLDEN, ids=lambda folder: folder.name)
+def test_fields_of_the_configuration_are_lerobots(tmp_path: Path, folder: Path) -> None:
+    size = GOLDEN[folder]
     cameras = "base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb"
-    lerobot_config.write(tmp_path, SIZE, cameras, SIZE.action_size, SIZE.action_size)
+    lerobot_config.write(tmp_path, size, cameras, size.action_size, size.action_size)
     ours = json.loads((tmp_path / "config.json").read_text())
-    theirs = json.loads((FOLDER / "config.json").read_text())
+    theirs = json.loads((folder / "config.json").read_text())
     assert ours == {name: theirs[name] for name in ours}

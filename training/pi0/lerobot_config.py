@@ -16,10 +16,10 @@ def write(
     folder: str | Path, config: Pi0Config, cameras: Sequence[str], state: int, actions: int
 ) -> None:
     """Write `config.json` beside the `model.safetensors` of `training.pi0.checkpoint.save`, so that
-    LeRobot's `PI0Policy.from_pretrained(folder)` loads the two.
+    LeRobot's `PI0Policy.from_pretrained(folder)` (π0.5: `PI05Policy`) loads the two.
 
     It has no place for the model's sizes, which are constants in LeRobot's code: only the full
-    size (`pi0`) loads there.
+    sizes (`pi0`, `pi05`) load there.
 
     Args:
         cameras: of the robot, by LeRobot's names without `observation.images.`.
@@ -39,7 +39,7 @@ def _fields(config: Pi0Config, cameras: Sequence[str], state: int, actions: int)
         for name in cameras
     }
     return {
-        "type": "pi0",
+        "type": "pi05" if config.pi05 else "pi0",
         "input_features": {**pictures, "observation.state": {"type": "STATE", "shape": [state]}},
         "output_features": {"action": {"type": "ACTION", "shape": [actions]}},
         "dtype": "float32",
