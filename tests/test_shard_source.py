@@ -276,6 +276,8 @@ def spoil(name: str, value: object) -> Callable[[list[dict]], None]:
     [
         (spoil("action", [float("nan")] * 9), "action of step 2 is not finite"),
         (spoil("position", [0.0, float("inf"), 0.0]), "position of step 2 is not finite"),
+        (spoil("position", None), "position of step 2 is not finite"),
+        (spoil("action", [None] * 9), "action of step 2 is not finite"),
         (spoil("camera_rotation", [0.0] * 4), "camera_rotation of step 2 is no quaternion"),
         (lambda rows: rows[1].update(frames=rows[1]["frames"][:-1]), "4 of frames for 5 steps"),
         (lambda rows: rows[1].update(frames=None), "0 of frames for 5 steps"),

@@ -11,7 +11,7 @@ from types import TracebackType
 from training.batch import Batch
 from training.mixture import Mixer
 from training.mixture import Sample as Made
-from training.order import Draw, Order, share
+from training.order import Draw, Order, lanes, share
 from training.sample import Source, Unit
 
 _AHEAD = 2
@@ -53,7 +53,7 @@ class Loader:
         share(begin, batch, rank, world)  # an error now, not in the background
         self._numbers = lambda step: share(step, batch, rank, world)
         self._order, self._mixer, self._begin, self._finish = order, mixer, begin, finish
-        self._pools = _Pools(sources, order)
+        self._pools = _Pools(sources, order, lanes(rank, world))
         self._makers = ThreadPoolExecutor(threads, "make samples")
         self._ready: queue.Queue[Batch | BaseException] = queue.Queue(_AHEAD)
         self._closed = threading.Event()
@@ -119,10 +119,10 @@ class Loader:
 
 
 class _Pools:
-    """The units of the pools that are drawn from now, and of each source's next."""
+    """The units that some lanes use of the pools drawn from now, and of each source's next."""
 
-    def __init__(self, sources: Sequence[Source], order: Order):
-        self._sources, self._order = sources, order
+    def __init__(self, sources: Sequence[Source], order: Order, lanes: Sequence[int]):
+        self._sources, self._order, self._lanes = sources, order, lanes
         self._reader = ThreadPoolExecutor(1, "read units")
         self._held: dict[_Pool, dict[int, Future[Unit]]] = {}
 
@@ -153,5 +153,5 @@ class _Pools:
                 held |= units
         self._held[source, pool] = {
             unit: held[unit] if unit in held else self._reader.submit(load, unit)
-            for unit in self._order.units(source, pool)
+            for unit in self._order.units(source, pool, self._lanes)
         }

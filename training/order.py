@@ -5,13 +5,17 @@ from s B to (s + 1) B, whatever the number of workers. A source's n-th draw lies
 n // N of N windows. An epoch is a permutation of all windows of the source: its units in an order
 of chance, as many of them together as have `pool` windows, and the windows of such a pool in an
 order of chance. So memory need hold two pools of each source at most.
+
+A pool is cut into `LANES` pieces, and its draws take turns between them. Samples are given to
+workers in turn too, so that where there are eight workers, each reads an eighth of every pool,
+though the order of the whole is the same for any number of them.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,6 +26,9 @@ from ego_ops.errors import UserError
 from training.keyed import permutation, philox
 
 POOL = 8192
+LANES = 8
+"""As many consecutive samples are of one source: then a source's turns go round with the workers,
+whatever else is in the mixture."""
 _SLOTS = 1 << 20
 _GOLDEN = 648_055
 """The odd number nearest to `_SLOTS` over the golden ratio: multiples of it fill a circle evenly
@@ -79,13 +86,13 @@ class Order:
             found.append(Draw(number, source, *self._sources[source].draw(turn)))
         return found
 
-    def units(self, source: int, pool: int) -> list[int]:
-        """The units of a source's pool, pools counted over all epochs."""
-        return self._sources[source].units(pool)
+    def units(self, source: int, pool: int, lanes: Sequence[int] = range(LANES)) -> list[int]:
+        """The units that some lanes of a source's pool draw from, pools counted over all epochs."""
+        return self._sources[source].units(pool, lanes)
 
 
 class _Mixture:
-    """Which source each sample is drawn from: evenly mixed, so that each batch has its share."""
+    """Which source each `LANES` samples are of: evenly mixed, so that each batch has its share."""
 
     def __init__(self, weights: Sequence[float], seed: int):
         if not all(math.isfinite(weight) and weight > 0 for weight in weights):
@@ -103,9 +110,10 @@ class _Mixture:
 
     def turns(self, numbers: NDArray[np.int64]) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
         """Of each sample its source, and how many samples before it that source has given."""
-        rounds, at = np.divmod(numbers, _SLOTS)
+        group, lane = np.divmod(numbers, LANES)
+        rounds, at = np.divmod(group, _SLOTS)
         source = self._source[at]
-        return source, rounds * self._counts[source] + self._turn[at]
+        return source, (rounds * self._counts[source] + self._turn[at]) * LANES + lane
 
 
 @dataclass(frozen=True)
@@ -148,11 +156,15 @@ class _Source:
         over_all = number * self._count + pool
         return over_all, int(epoch.units[unit]), place - int(epoch.starts[unit])
 
-    def units(self, pool: int) -> list[int]:
-        """The units of a pool, pools counted over all epochs."""
+    def units(self, pool: int, lanes: Sequence[int]) -> list[int]:
+        """The units that some lanes of a pool draw from, pools counted over all epochs."""
         number, inside = divmod(pool, self._count)
         epoch = self._epoch(number)
-        return epoch.units[epoch.pools[inside] : epoch.pools[inside + 1]].tolist()
+        ends = epoch.pool_starts[inside] + np.cumsum([0, *map(len, self._turns(number, inside))])
+        at = np.searchsorted(epoch.starts, ends, side="right") - 1
+        last = np.searchsorted(epoch.starts, ends, side="left")
+        some = {n for lane in lanes for n in range(at[lane], last[lane + 1])}
+        return epoch.units[sorted(some)].tolist()
 
     def _ordered(self, number: int) -> _Epoch:
         units = permutation(len(self._windows), *self._key, number)
@@ -162,10 +174,26 @@ class _Source:
         pools = np.searchsorted(starts, cuts - 0.5)
         return _Epoch(units, starts, pools, starts[pools])
 
+    def _turns(self, number: int, pool: int) -> list[NDArray[np.int64]]:
+        """Of each lane the draws of a pool that are its, counted from the pool's first."""
+        first, last = self._epoch(number).pool_starts[pool : pool + 2].tolist()
+        begin = number * self._total + first
+        return [np.arange((lane - begin) % LANES, last - first, LANES) for lane in range(LANES)]
+
     def _mixed(self, number: int, pool: int) -> NDArray[np.int64]:
-        epoch = self._epoch(number)
-        first, last = epoch.pool_starts[pool : pool + 2]
-        return permutation(int(last - first), *self._key, number, pool)
+        """The window of each draw of a pool, both counted from the pool's first."""
+        turns = self._turns(number, pool)
+        found, done = np.empty(sum(map(len, turns)), np.int64), 0
+        for lane, each in enumerate(turns):
+            found[each] = done + permutation(len(each), *self._key, number, pool, lane)
+            done += len(each)
+        return found
+
+
+def lanes(rank: int, world: int) -> range:
+    """The lanes that a worker's samples are of: see `share`."""
+    step = math.gcd(world, LANES)
+    return range(rank % step, LANES, step)
 
 
 def share(step: int, batch: int, rank: int = 0, world: int = 1) -> range:
@@ -179,10 +207,3 @@ def share(step: int, batch: int, rank: int = 0, world: int = 1) -> range:
     if batch % world:
         raise UserError(f"a batch of {batch} cannot be shared by {world} workers: change --batch")
     return range(step * batch + rank, (step + 1) * batch, world)
-
-
-def steps(begin: int, batch: int, rank: int = 0, world: int = 1) -> Iterator[range]:
-    """`share` of step after step, without end."""
-    while True:
-        yield share(begin, batch, rank, world)
-        begin += 1

@@ -161,12 +161,14 @@ def _lengths(table: pa.Table, place: str) -> NDArray[np.int64]:
 def _numbers(table: pa.Table, name: str, first: NDArray[np.int64], place: str) -> Floats:
     """(T, width) of all clips. Raises UserError where a number is not finite."""
     steps = table[name].chunk(0).flatten()
+    if steps.null_count:
+        steps = steps.fill_null(pa.scalar([np.nan] * _WIDTHS[name], steps.type))
     values = steps.flatten().to_numpy(zero_copy_only=False).reshape(-1, _WIDTHS[name])
     sound = np.isfinite(values).all(1)
     if name.endswith("rotation"):
         sound &= np.abs(np.linalg.norm(values, axis=1) - 1) < 1e-2
-    if not sound.all() or len(values) != first[-1]:
-        step = int(np.argmin(sound)) if len(values) == first[-1] else 0
+    if not sound.all():
+        step = int(np.argmin(sound))
         clip = int(np.searchsorted(first, step, side="right")) - 1
         kind = "no quaternion" if np.isfinite(values[step]).all() else "not finite"
         what = f"{name} of step {step - int(first[clip])} is {kind}"
