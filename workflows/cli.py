@@ -13,6 +13,7 @@ from workflows import (
     calibrate,
     curate,
     demo,
+    export,
     extract,
     index,
     pretrain,
@@ -32,6 +33,7 @@ JOBS: dict[type, tuple[str, Callable[[Any], Any]]] = {
     curate.CurateConfig: ("curate", curate.run),
     calibrate.CalibrateConfig: ("calibrate", calibrate.run),
     pretrain.PretrainConfig: ("train", pretrain.run),
+    export.ExportConfig: ("export", export.run),
     weights.WeightsConfig: ("weights", weights.run),
 }
 """Every job: its config, whose docstring is its help, the subcommand's name, and what runs it."""
