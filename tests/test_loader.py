@@ -1,4 +1,4 @@
-"""Batches: what they hold, whoever makes them; and the loader's threads, errors and memory."""
+"""The loader: the same batches whoever makes them; its threads, errors and memory."""
 
 from __future__ import annotations
 
@@ -7,163 +7,19 @@ import itertools
 import threading
 import time
 import weakref
-from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 import torch
-from scipy import stats as distributions
 
 from ego_ops.errors import UserError
-from tests import shard_files
-from training.batch import Batch
-from training.config import SourceConfig
+from tests.loading import MODEL, Letters, Robot, mixer, ordered, shards, take, tensors
 from training.loader import Loader
 from training.mixture import Mixer
-from training.moments import Histogram, Moments
-from training.norm import NormStats, Statistics, unnormalise
+from training.norm import NormStats, Statistics
 from training.order import Order
-from training.pi0.config import SIZES
-from training.sample import Source, Unit, Window
-from training.shard_source import ShardSource
-
-MODEL = replace(SIZES["tiny"], horizon=6, text_tokens=24, vocabulary=300)
-
-
-class Letters:
-    """A token a letter, between a first and a last one."""
-
-    size = 258
-
-    def encode(self, text: str) -> list[int]:
-        return [256, *text.encode(), 257]
-
-
-class Robot:
-    """A source of one unit with a base and a wrist camera and 4 numbers: what lies behind the
-    mixture is known number by number."""
-
-    name, digest = "robot", "0"
-    state_size, action_size = 4, 3
-    cameras = ("base_0_rgb", "left_wrist_0_rgb")
-
-    def windows(self) -> np.ndarray:
-        return np.array([10])
-
-    def load(self, unit: int, pictures: bool = True) -> Unit:
-        return self  # type: ignore[return-value]
-
-    def window(self, number: int) -> Window:
-        images = {
-            "left_wrist_0_rgb": np.full((224, 224, 3), 100 + number, np.uint8),
-            "base_0_rgb": np.full((112, 224, 3), 10 + number, np.uint8),
-        }
-        actions = np.arange(18, dtype=np.float32).reshape(6, 3) + number
-        valid = np.arange(6) < 4
-        return Window(images, "go", np.full(4, number, np.float32), actions, valid)
-
-    def states(self) -> np.ndarray:
-        return np.stack([self.window(n).state for n in range(10)])
-
-    def steps(self) -> np.ndarray:
-        return np.stack([self.window(n).actions[0] for n in range(10)])
-
-
-def measured(values: np.ndarray) -> Statistics:
-    return Histogram.of(values, Moments.of(values)).statistics()
-
-
-def norm_stats(source: Source) -> NormStats:
-    units = [source.load(number, pictures=False) for number in range(len(source.windows()))]
-    return NormStats(
-        measured(np.concatenate([unit.states() for unit in units])),
-        measured(np.concatenate([unit.steps() for unit in units])),
-    )
-
-
-def mixer(sources: Sequence[Source], augmented: bool = False, seed: int = 3) -> Mixer:
-    kinds = ["mean_std", "quantile"][: len(sources)]
-    stats = [norm_stats(source) for source in sources]
-    return Mixer(sources, stats, kinds, Letters(), MODEL, seed, augmented)
-
-
-def shards(folder: Path, **sizes: int) -> ShardSource:
-    shard_files.simple(str(folder), **sizes)
-    return ShardSource(SourceConfig(str(folder)), MODEL.horizon)
-
-
-def ordered(sources: Sequence[Source], pool: int = 32, seed: int = 3) -> Order:
-    return Order([source.windows() for source in sources], [1.0] * len(sources), seed, pool)
-
-
-def tensors(batch: Batch) -> dict[str, torch.Tensor]:
-    both = {**vars(batch), **vars(batch.observation)}
-    return {name: value for name, value in both.items() if isinstance(value, torch.Tensor)}
-
-
-def take(loader: Loader, count: int) -> list[Batch]:
-    with loader:
-        return [next(loader) for _ in range(count)]
-
-
-def test_a_batch_holds_the_windows_fitted_to_the_model(tmp_path):
-    sources = [shards(tmp_path, steps=5), Robot()]
-    made, order = mixer(sources), ordered(sources)
-    (batch,) = take(Loader(sources, order, made, batch=40), 1)
-    seen = batch.observation
-    assert made.cameras == ("base_0_rgb", "left_wrist_0_rgb")
-    assert seen.images.shape == (40, 2, 224, 224, 3)
-    assert seen.images.dtype == torch.uint8
-    assert seen.padded
-    stats = [norm_stats(source) for source in sources]
-    for row, draw in enumerate(order.draws(range(40))):
-        window = sources[draw.source].load(draw.unit).window(draw.window)
-        kind, size = ("mean_std", 9) if draw.source == 0 else ("quantile", 3)
-        assert seen.image_mask[row].tolist() == [True, draw.source == 1]
-        text = [256, *window.instruction.encode(), 257][:24]
-        assert seen.tokens[row][seen.token_mask[row]].tolist() == text
-        assert (seen.tokens[row, len(text) :] == 0).all()
-        state = unnormalise(seen.state[row, : len(window.state)], stats[draw.source].state, kind)
-        np.testing.assert_allclose(state, window.state, atol=1e-5)
-        actions = unnormalise(batch.actions[row, :, :size], stats[draw.source].actions, kind)
-        np.testing.assert_allclose(actions, window.actions, atol=1e-4)
-        assert (seen.state[row, len(window.state) :] == 0).all()
-        assert (batch.actions[row, :, size:] == 0).all()
-        mask = window.valid[:, None] & (np.arange(32) < size)
-        assert (batch.action_mask[row].numpy() == mask).all()
-        if draw.source == 1:
-            base, wrist = seen.images[row].numpy()
-            assert (wrist == 100 + draw.window).all()
-            assert (base[56:168] == 10 + draw.window).all()
-            assert (base[:56] == 0).all()
-            assert (base[168:] == 0).all()
-        else:
-            assert (seen.images[row, 1] == 0).all()
-
-
-def test_text_is_as_long_as_the_longest_and_its_masks_say_so(tmp_path):
-    source = Robot()
-    (batch,) = take(Loader([source], ordered([source]), mixer([source]), batch=4), 1)
-    assert batch.observation.tokens.shape == (4, 8)  # "go" and two more, rounded up
-    assert batch.observation.token_mask.sum(1).tolist() == [4] * 4
-    narrated = shards(tmp_path, steps=4)
-    (batch,) = take(Loader([narrated], ordered([narrated]), mixer([narrated]), batch=4), 1)
-    assert batch.observation.tokens.shape == (4, 24)
-    assert batch.observation.images.shape[1] == 1
-
-
-def test_masks_without_a_gap_are_said_to_be_so():
-    class Full(Letters):
-        def encode(self, text: str) -> list[int]:
-            return list(range(8))
-
-    source = Robot()
-    full = Mixer([source], [norm_stats(source)], ["mean_std"], Full(), MODEL, 0, False)
-    (batch,) = take(Loader([source], ordered([source]), full, batch=4), 1)
-    assert not batch.observation.padded
+from training.sample import Unit, Window
 
 
 @pytest.mark.parametrize(
@@ -202,33 +58,6 @@ def test_an_epoch_trains_on_every_window_once_also_over_a_resume(tmp_path):
     )
     states = torch.cat([each.observation.state for each in first + rest])
     assert len(torch.unique(states, dim=0)) == len(states) == steps * batch
-
-
-def test_chance_is_as_it_should_be_and_hangs_on_the_seed():
-    source, order = Robot(), ordered([Robot()])
-    batches = take(Loader([source], order, mixer([source]), batch=50), 60)
-    times = torch.cat([batch.time for batch in batches]).double().numpy()
-    assert times.min() >= 0.001
-    assert times.max() <= 1.0
-    wanted = distributions.beta(1.5, 1, loc=0.001, scale=0.999)
-    assert distributions.kstest(times, wanted.cdf).pvalue > 0.01
-    noise = torch.cat([batch.noise for batch in batches]).double().numpy()
-    assert distributions.kstest(noise[::7].reshape(-1), "norm").pvalue > 0.01
-    flat = noise.reshape(len(noise), -1)
-    assert abs(np.corrcoef(flat[:-1].reshape(-1), flat[1:].reshape(-1))[0, 1]) < 0.01
-    (other,) = take(Loader([source], order, mixer([source], seed=4), batch=50), 1)
-    assert not torch.equal(other.time, batches[0].time)
-    assert not torch.equal(other.noise, batches[0].noise)
-
-
-def test_each_epoch_changes_a_window_anew():
-    source = Robot()
-    (one, two) = take(Loader([source], ordered([source]), mixer([source], True), batch=10), 2)
-    for state in torch.unique(one.observation.state[:, 0]):
-        a, b = (
-            each.observation.images[each.observation.state[:, 0] == state] for each in (one, two)
-        )
-        assert not torch.equal(a, b)
 
 
 class Broken(Robot):
@@ -275,22 +104,6 @@ def test_closing_at_any_moment_ends_the_threads():
         loader.close()
         assert time.monotonic() - begin < 2
         assert threading.active_count() == before
-
-
-def test_what_cannot_be_mixed_is_said_before_anything_is_read():
-    source = Robot()
-    with pytest.raises(UserError, match="a batch of 10 cannot be shared by 4 workers"):
-        Loader([source], ordered([source]), mixer([source]), batch=10, world=4)
-    stats = norm_stats(source)
-    wrong = NormStats(stats.actions, stats.actions)
-    with pytest.raises(UserError, match=r"source robot: its state has 4 numbers, .* are for 3"):
-        Mixer([source], [wrong], ["mean_std"], Letters(), MODEL, 0, False)
-    narrow = replace(MODEL, action_size=3)
-    with pytest.raises(UserError, match=r"source robot: 4 numbers .* more than the 3"):
-        Mixer([source], [stats], ["mean_std"], Letters(), narrow, 0, False)
-    few = replace(MODEL, vocabulary=200)
-    with pytest.raises(UserError, match="--tokeniser: has 258 tokens, the model 200"):
-        Mixer([source], [stats], ["mean_std"], Letters(), few, 0, False)
 
 
 class Counted:
