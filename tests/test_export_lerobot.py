@@ -29,6 +29,7 @@ from training.config import SourceConfig
 from training.lerobot_source import LeRobotSource
 from training.sample import Source, Window
 from training.shard_source import ShardSource
+from workflows.cli import main
 from workflows.export_lerobot import LerobotConfig, run
 
 LENGTHS = (7, 12, 2, 30, 9, 5, 21)
@@ -203,6 +204,7 @@ def test_again_does_nothing_and_never_overwrites(
     (tmp_path / "mine/thesis.txt").touch()
     with pytest.raises(UserError, match="something else is there"):
         run(LerobotConfig(url, str(tmp_path / "mine")))
+    assert store(str(tmp_path)).names("") == ["mine"]
     assert (tmp_path / "mine/thesis.txt").exists()
     (tmp_path / "new.partial").mkdir()
     (tmp_path / "new.partial/thesis.txt").touch()
@@ -266,9 +268,13 @@ def test_a_selection_is_what_is_exported(url: str, tmp_path: Path) -> None:
     assert sorted(ids) == sorted(chosen)
 
 
-def test_nothing_to_export_is_said(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no trajectory is there: nothing to export"):
-        run(LerobotConfig(str(tmp_path / "none"), str(tmp_path / "out")))
+def test_nothing_to_export_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    none, out = str(tmp_path / "none"), str(tmp_path / "out")
+    for what in ("lerobot", "release"):
+        assert main(["export", what, "--shards", none, "--out", out]) == 1
+        said = capsys.readouterr().err
+        assert said.startswith(f"egoscaler: {none}: no trajectory is there: nothing to ")
+        assert said.count("\n") == 1
     url = commit_shards(tmp_path / "short", (1, 1))
     with pytest.raises(UserError, match="none of 2 clips has two steps"):
         run(LerobotConfig(url, str(tmp_path / "out")))

@@ -66,13 +66,13 @@ def run(config: LerobotConfig) -> None:
         raise UserError(f"--file-seconds {config.file_seconds:g}: not within 0 and 1000")
     planned = plan(config.shards, config.selection, config.fps, config.file_seconds)
     work = f"{config.out.rstrip('/')}.partial"
-    busy = f"{config.out}: another process is exporting there"
-    with LocalStore(work).lock("lock", busy), cluster.interruptible(work):
-        if not finished(config.out, planned.digest):
+    if not finished(config.out, planned.digest):
+        busy = f"{config.out}: another process is exporting there"
+        with LocalStore(work).lock("lock", busy), cluster.interruptible(work):
             begun(work, planned.digest)
             _make(config, planned, work)
             _finish(config, planned, work)
-        shutil.rmtree(work)
+            shutil.rmtree(work)
     left = [
         f"{count} clips of {why} left out"
         for count, why in ((planned.too_short, "one step"), (planned.other_rates, "other rates"))

@@ -44,17 +44,17 @@ def run(config: ReleaseConfig) -> None:
             be written.
     """
     of = digest(config.shards, config.selection, config.texts)
+    if finished(config.out, of, _ORIGIN):
+        print(f"nothing to do: {config.out} is that release")
+        return
     work = f"{config.out.rstrip('/')}.partial"
     busy = f"{config.out}: another process is exporting there"
     with LocalStore(work).lock("lock", busy), cluster.interruptible(work):
-        if finished(config.out, of, _ORIGIN):
-            print(f"nothing to do: {config.out} is that release")
-        else:
-            begun(work, of)
-            tally = _write(config, of, work)
-            clips = sum(count.clips for count in tally.corpora.values())
-            print(f"{clips} clips of {len(tally.corpora)} corpora in {config.out}")
+        begun(work, of)
+        tally = _write(config, of, work)
         shutil.rmtree(work)
+    clips = sum(count.clips for count in tally.corpora.values())
+    print(f"{clips} clips of {len(tally.corpora)} corpora in {config.out}")
 
 
 def _write(config: ReleaseConfig, of: str, work: str) -> Tally:
