@@ -55,7 +55,8 @@ def config(folder: Path) -> TrainConfig:
         parallel="ddp",
         log_every=1,
         save_every=4,
-        validate_every=1000,
+        validate_every=6,
+        validate_samples=8,
     )
 
 
@@ -64,12 +65,12 @@ def options(folder: Path) -> list[str]:
     shards = folder / "shards"
     if not shards.exists():
         shard_files.simple(str(shards))
-    size = dataclasses.asdict(MODEL)
-    sizes = [
-        f"model.{name}.{part}={number}" if part else f"model.{name}={number}"
-        for name, value in size.items()
-        for part, number in (value.items() if isinstance(value, dict) else [("", value)])
-    ]
+    sizes = []
+    for name, value in dataclasses.asdict(MODEL).items():
+        inside = value.items() if isinstance(value, dict) else [(None, value)]
+        for part, number in inside:
+            field = f"model.{name}" + (f".{part}" if part else "")
+            sizes.append(f"{field}={json.dumps(number)}")
     return [
         *("--config", "pi0_tiny", "--data", str(shards), "--batch", "8", "--cpus-per-worker", "1"),
         *("--option", "log_every=5", "optimiser.warmup=5", "validate_every=100000", *sizes),

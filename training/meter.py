@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
@@ -60,10 +62,13 @@ class Meter:
             "memory_peak_gb": cost.memory(self._device)["peak"] / 1e9,
             "mfu": cost.mfu(config.model, *self._shape, rate / self._world, self._device),
         }
-        self.restart()
-        return values
-
-    def restart(self) -> None:
-        """Leave out what came before, such as the time that validation takes."""
         self._loss.zero_()
         self._steps, self._waited, self._begin = 0, 0.0, time.perf_counter()
+        return values
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """What is done inside is no part of the steps' time."""
+        since = time.perf_counter()
+        yield
+        self._begin += time.perf_counter() - since

@@ -1,13 +1,14 @@
-"""Parts of a batch."""
+"""Parts of a batch, of its loss, and of weights."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, replace
 from typing import TypeVar
 
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from training.batch import Batch, Observation
 
@@ -35,3 +36,22 @@ def _each(batch: _Tensors, change: Callable[[Tensor], Tensor]) -> _Tensors:
         elif isinstance(value, Observation):
             values[name] = _each(value, change)
     return replace(batch, **values)
+
+
+def summed(errors: Tensor, batch: Batch, kind: str) -> Tensor:
+    """The sum of the squared errors that count: see `training.config.TrainConfig.loss`."""
+    return errors.sum() if kind == "padded" else (errors * batch.action_mask).sum()
+
+
+def whole(tensors: Mapping[str, Tensor], wanted: bool) -> dict[str, Tensor]:
+    """Tensors put together from all workers' shares, in the CPU's memory; every worker calls it.
+
+    Args:
+        wanted: whether this worker wants them; nothing is returned to others.
+    """
+    found = {}
+    for name, tensor in tensors.items():
+        value = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+        if wanted:
+            found[name] = value.cpu()
+    return found

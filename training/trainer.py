@@ -18,7 +18,6 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 from training import optimise, parallel, policy_folder
 from training.adapt import add_lora, freeze
@@ -30,7 +29,7 @@ from training.log import Log
 from training.meter import Meter
 from training.mixture import Mixer
 from training.norm import NormStats
-from training.parts import pinned, split
+from training.parts import pinned, split, summed, whole
 from training.pi0 import checkpoint
 from training.pi0.model import Pi0
 from training.run_folder import POLICY
@@ -38,6 +37,7 @@ from training.sample import Source
 from training.saved import Saver
 from training.sources import order
 from training.tokeniser import Tokeniser
+from training.validate import validate
 
 
 class Trainer:
@@ -110,6 +110,9 @@ class Trainer:
                 last = self.step == config.steps
                 if last or self.step % config.log_every == 0:
                     self._write(log, norm, meter)
+                if self._held_out and (last or self.step % config.validate_every == 0):
+                    with meter.apart():
+                        self._validate(log)
                 if last or self.step % config.save_every == 0:
                     optimise.check(norm, self.step)
                     self._saver.save(self.step, self.state())
@@ -143,7 +146,7 @@ class Trainer:
             with parallel.no_sync(self.model, number < len(parts)):
                 with parallel.autocast(config, self.device):
                     errors = self.model(part)
-                loss = _summed(errors, part, config.loss) / terms
+                loss = summed(errors, part, config.loss) / terms
                 # The mean over workers is taken of gradients; ours is a sum over them.
                 (loss * self.world).backward()
                 total += loss.detach()
@@ -160,16 +163,27 @@ class Trainer:
         if log is not None:
             log.write(self.step, values)
 
+    def _validate(self, log: Log | None) -> None:
+        """Of the moving mean of the weights, which is what will be used."""
+        config, rank, world = self.config, self.rank, self.world
+        configs, held_out, stats = config.sources, self._held_out, self._stats
+        kinds = [source.normalise for source in configs]
+        mixer = Mixer(held_out, stats, kinds, self._words, config.model, config.seed, False)
+        mean = nullcontext() if self.ema is None else self.ema.swapped()
+        with mean, parallel.autocast(config, self.device):
+            samples, device = config.validate_samples, self.device
+            found = validate(
+                self.model, held_out, configs, stats, mixer, samples, device, rank, world
+            )
+        if log is not None:
+            log.write(self.step, found)
+
     def _export(self) -> None:
         """Write the policy: what the moving mean has of the weights, and the others."""
         means = {} if self.ema is None else self.ema.state_dict()
-        weights: dict[str, Tensor] = {}
-        for name, parameter in parallel.bare(self.model).named_parameters():
-            value = means.get(name, parameter.detach())
-            if isinstance(value, DTensor):
-                value = value.full_tensor()
-            if self.rank == 0:
-                weights[name] = value.cpu()
+        parameters = parallel.bare(self.model).named_parameters()
+        own = {name: parameter.detach() for name, parameter in parameters}
+        weights = whole(own | means, self.rank == 0)
         if self.rank == 0:
             sources, stats = self._sources, self._stats
             policy_folder.save(
@@ -218,11 +232,6 @@ class Trainer:
         for warning in self.warnings:
             log.write(self.step, {"warning": warning})
         return log
-
-
-def _summed(errors: Tensor, batch: Batch, kind: str) -> Tensor:
-    """The sum of the squared errors that count."""
-    return errors.sum() if kind == "padded" else (errors * batch.action_mask).sum()
 
 
 def _begin(optimiser: torch.optim.Optimizer) -> None:

@@ -169,7 +169,7 @@ def _connected(config: PretrainConfig, folder: Path) -> Iterator[Crew]:
     cluster.hush()
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")  # relative paths stay what they are
     import ray
-    from ray.exceptions import RayError
+    from ray.exceptions import RayError, RayTaskError
 
     address = config.address or os.environ.get("RAY_ADDRESS")
     ours = not ray.is_initialized()
@@ -182,6 +182,8 @@ def _connected(config: PretrainConfig, folder: Path) -> Iterator[Crew]:
             nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
             yield crew(config, nodes, bool(address))
         except RayError as error:
+            if isinstance(error, RayTaskError) and not isinstance(error.cause, RayError):
+                raise  # our own code's
             raise UserError(
                 f"Ray failed: {cluster.line(error)}; checkpoints in {folder} stay: "
                 "run the same command to go on"
@@ -203,8 +205,9 @@ def crew(config: PretrainConfig, nodes: Sequence[Mapping[str, float]], grows: bo
     cpus, gpus = (sum(node.get(name, 0.0) for node in nodes) for name in ("CPU", "GPU"))
     each = config.gpus_per_worker if config.gpus_per_worker is not None else float(gpus > 0)
     workers = config.workers or max(1, int(gpus / each) if each else 1)
-    fair = cpus if grows else min(cpus, _cores())
-    share = config.cpus_per_worker or max(1, int(fair // workers))
+    fair = (cpus if grows else min(cpus, _cores())) / workers
+    most = max((node.get("CPU", 0.0) for node in nodes), default=0.0)
+    share = config.cpus_per_worker or max(1, int(min(fair, most)))
     room = sum(
         int(min(node.get("CPU", 0.0) / share, node.get("GPU", 0.0) / each if each else math.inf))
         for node in nodes

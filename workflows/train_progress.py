@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from training.config import TrainConfig
-from training.log import FILE
 
 _EVERY_S = 5.0
 
@@ -23,6 +22,8 @@ class Progress:
     """
 
     def __init__(self, folder: str | Path, config: TrainConfig, quiet: bool = False):
+        from training.log import FILE  # which needs torch: the command must start without
+
         self._path = Path(folder) / FILE
         self._config, self._quiet = config, quiet
         self._file, self._place = 0, 0
@@ -84,7 +85,8 @@ class Progress:
 
 
 def _numbers(record: dict[str, Any]) -> str:
-    numbers = [f"{k} {v:.4g}" for k, v in record.items() if k != "step" and v is not None]
+    """What is known of all sources together, such as `validation/loss`."""
+    numbers = [f"{k} {v:.4g}" for k, v in record.items() if k.count("/") == 1 and v is not None]
     return f"step {record['step']}: {', '.join(numbers)}"
 
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ego_ops.errors import UserError
 from training.config import TrainConfig
@@ -35,8 +35,7 @@ class Job:
     """Of each worker."""
 
 
-@dataclass(frozen=True)
-class Crew:
+class Crew(NamedTuple):
     """How many workers, and what each asks Ray for."""
 
     workers: int

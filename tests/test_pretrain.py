@@ -1,0 +1,223 @@
+"""`egoscaler train`: what it is told, what it refuses, and errors of its workers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ego_ops.errors import UserError
+from tests import minute_training as minute
+from tests import shard_files
+from training import policy_folder, run_folder
+from training.config import CONFIGS, SourceConfig, get
+from training.options import changed
+from training.pi0.config import SIZES
+from training.saved_files import completed, latest
+from training.sources import open_sources
+from workflows.pretrain import PretrainConfig, configured, crew, run
+
+pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+
+
+def job(home: Path, *options: str, **flags: object) -> PretrainConfig:
+    """A run of seconds, of three checkpoints."""
+    given = minute.options(home)
+    config = PretrainConfig(
+        config="pi0_tiny",
+        data=given[given.index("--data") + 1],
+        out=str(home / "run"),
+        batch=8,
+        steps=30,
+        cpus_per_worker=1,
+        option=(*given[given.index("--option") + 1 :], "save_every=10", *options),
+    )
+    return replace(config, **flags)
+
+
+def test_options_change_fields():
+    tiny = get("pi0_tiny")
+    new = changed(
+        tiny,
+        [
+            "steps=7",
+            "optimiser.peak=1e-4",
+            "optimiser.betas=[0.8, 0.9]",
+            "optimiser.ema=null",
+            'freeze=["vision"]',
+            "augment=false",
+            "loss=padded",
+            "optimiser.warmup=0",
+            "initial=some=where",
+            "keep_every=null",
+            "model=small",
+            "model.depth=3",
+            "sources.shards.weight=2",
+            "sources.shards.selection=7",
+        ],
+    )
+    assert (new.steps, new.loss, new.augment, new.freeze) == (7, "padded", False, ("vision",))
+    assert (new.initial, new.keep_every) == ("some=where", None)
+    assert (new.optimiser.peak, new.optimiser.betas) == (1e-4, (0.8, 0.9))
+    assert (new.optimiser.ema, new.optimiser.warmup) == (None, 0)
+    assert new.model == replace(SIZES["small"], depth=3)
+    assert new.sources == (replace(tiny.sources[0], weight=2.0, selection="7"),)
+    assert tiny == CONFIGS["pi0_tiny"]
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("steps", "not of the form field=value"),
+        ("step=3", "no such field as step; did you mean steps"),
+        ("steps=3.5", "the value must be int"),
+        ("steps=many", "the value must be int"),
+        ("augment=1", "the value must be bool"),
+        ("optimiser.peak=high", "the value must be float"),
+        ("optimiser.betas=[0.9]", r"the value must be tuple\[float, float\]"),
+        ("optimiser=3", "optimiser: name a field of it"),
+        ("steps.x=3", "steps: it has no fields"),
+        ("model=huge", "no such field as huge"),
+        ("sources.bridge.weight=2", "no such field as bridge; there are shards"),
+        ("sources.shards=2", "name a field of the source"),
+    ],
+)
+def test_options_that_do_not_fit(option, said):
+    with pytest.raises(UserError, match=said) as caught:
+        changed(get("pi0_tiny"), [option])
+    assert str(caught.value).startswith(f"--option {option}: ")
+
+
+def test_flags_stand_for_fields(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = configured(
+        PretrainConfig(
+            "pi0_ego_bridge", data="s3://b/shards", robot_data=("bridge=br",), steps=5, batch=64
+        )
+    )
+    assert [source.path for source in found.sources] == ["s3://b/shards", str(tmp_path / "br")]
+    assert (found.steps, found.batch, found.name) == (5, 64, "pi0_ego_bridge")
+    with pytest.raises(UserError, match=r"--robot-data droid: .* there are bridge"):
+        configured(PretrainConfig("pi0_ego_bridge", robot_data=("droid=x",)))
+    with pytest.raises(UserError, match="--robot-data x: not of the form name=DIR"):
+        configured(PretrainConfig("pi0_ego_bridge", robot_data=("x",)))
+    with pytest.raises(UserError, match=r"--config pi0_eg: .* did you mean pi0_ego"):
+        configured(PretrainConfig("pi0_eg"))
+
+
+def test_workers_are_those_that_there_is_room_for(capsys):
+    gpus = [{"CPU": 16.0, "GPU": 4.0}] * 2
+    cores = os.cpu_count() or 1
+    assert crew(PretrainConfig(), gpus, True) == (8, 4, 1.0)
+    assert crew(PretrainConfig(workers=4), gpus, True) == (4, 8, 1.0)
+    assert crew(PretrainConfig(gpus_per_worker=0), gpus, True) == (1, 16, 0.0)
+    assert crew(PretrainConfig(), [{"CPU": 64.0}], False) == (1, min(64, cores), 0.0)
+    with pytest.raises(UserError, match=r"room for 8 of 9 workers .* change --workers"):
+        crew(PretrainConfig(workers=9, cpus_per_worker=1), gpus, False)
+    assert crew(PretrainConfig(workers=9, cpus_per_worker=1), gpus, True) == (9, 1, 1.0)
+    assert "room for 8 of 9 workers" in capsys.readouterr().out
+
+
+def test_a_folder_is_bound_to_its_run(tmp_path):
+    """What may change may change; all else is refused before anything is started, and named."""
+    config = minute.config(tmp_path)
+    folder = tmp_path / "run"
+
+    def sources(path: str = config.sources[0].path) -> list:
+        return open_sources((SourceConfig(path),), config.model.horizon, "train", 0.2)
+
+    run_folder.bind(folder, config, sources())
+    before = (folder / "run.json").read_bytes()
+    free = replace(config, steps=99, save_every=1, keep=5, log_every=2, validate_every=7)
+    moved = shutil.copytree(tmp_path / "shards", tmp_path / "moved")
+    run_folder.bind(folder, replace(free, sources=(SourceConfig(str(moved)),)), sources(str(moved)))
+    run_folder.bind(folder, config, sources())
+    assert (folder / "run.json").read_bytes() == before
+
+    for other, said in (
+        (replace(config, batch=16), "batch 8 there, 16 now"),
+        (replace(config, seed=1), "seed 42 there, 1 now"),
+        (replace(config, model=replace(config.model, depth=3)), "model.depth 2 there, 3 now"),
+        (
+            replace(config, optimiser=replace(config.optimiser, peak=1.0)),
+            r"optimiser.peak 0.001 there, 1.0 now",
+        ),
+        (replace(config, sources=config.sources * 2), "sources.1.kind None there, 'shards' now"),
+    ):
+        with pytest.raises(UserError, match=said) as caught:
+            run_folder.bind(folder, other, sources())
+        assert "use another --out" in str(caught.value)
+    shard_files.simple(str(tmp_path / "other"), parts=2)
+    with pytest.raises(UserError, match="the data of source shards are not those it had"):
+        run_folder.bind(folder, config, sources(str(tmp_path / "other")))
+    assert (folder / "run.json").read_bytes() == before
+
+
+def test_one_command_at_a_time(tmp_path):
+    from ego_ops.storage import store
+
+    with (
+        store(str(tmp_path / "run")).lock("lock", "taken"),
+        pytest.raises(UserError, match="another command trains there now"),
+    ):
+        run(job(tmp_path))
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_two_workers_train_with_sharded_weights(tmp_path, capsys):
+    policy = run(job(tmp_path, "parallel=fsdp", "log_every=1", workers=2))
+    out = capsys.readouterr().out
+    assert "trained to step 30 in 0:" in out
+    assert str(policy) in out
+    assert "step 30/30, loss " in out
+    assert " samples/s" in out
+    assert [one.step for one in completed(tmp_path / "run")] == [30, 20]
+    assert len(list(completed(tmp_path / "run")[0].path.glob("*.distcp"))) == 2
+    found = minute.losses(tmp_path / "run")
+    assert list(found) == list(range(1, 31))
+    assert policy_folder.load(policy).trained["steps"] == 30
+
+    assert run(job(tmp_path, workers=2)) == policy
+    assert "nothing left to do: 30 steps are trained" in capsys.readouterr().out
+    run(job(tmp_path, "parallel=fsdp", workers=2, steps=40))
+    assert policy_folder.load(policy).trained["steps"] == 40
+    with pytest.raises(
+        UserError, match=r"has a run of another configuration \(seed 42 there, 1 now\)"
+    ):
+        run(job(tmp_path, "seed=1"))
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_workers_error_is_its_own_line(tmp_path, capsys):
+    with pytest.raises(UserError, match="a batch of 8 cannot be shared by 3 workers"):
+        run(job(tmp_path, workers=3))
+    with pytest.raises(UserError, match=r"^step \d+: the norm of the gradient is") as caught:
+        run(job(tmp_path, "optimiser.peak=1e30", workers=2))
+    assert "\n" not in str(caught.value)
+    assert "workers were lost" not in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_full_disk_costs_no_checkpoint(tmp_path, capsys):
+    disk = tmp_path / "run"
+    disk.mkdir()
+    if os.geteuid() or not shutil.which("mount"):
+        pytest.skip("to mount a small disk one must be root")
+    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("this root may not mount")
+    try:
+        with pytest.raises(UserError, match=r"step-000000\d0: No space left on device") as caught:
+            run(job(tmp_path))
+        assert "\n" not in str(caught.value)
+        kept = latest(disk, pytest.fail)
+        assert kept is not None
+        subprocess.run(["mount", "-o", "remount,size=30m", str(disk)], check=True)
+        run(job(tmp_path))
+        assert completed(disk)[0].step == 30
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
