@@ -20,7 +20,15 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	[ -z "$(TORCH_INDEX)" ] || $(PIP) --retries 1 --no-deps --index-url $(TORCH_INDEX) torch || true
 	$(PIP) -e '.[dev]'
 	-$(PIP) --no-deps mediapipe flatbuffers absl-py
+	-$(PIP) --no-deps --target $(VENV)/lerobot $(LEROBOT)
 	touch $@
+
+# LeRobot reads what we export and writes what we read, in processes of their own: its pins are not
+# ours, so it lies apart, with what its data sets need and no more. Without it those tests skip.
+LEROBOT := lerobot==0.4.4 datasets==4.8.5 dill==0.4.0 xxhash==3.6.0 multiprocess==0.70.18 \
+  httpx==0.28.1 httpcore==1.0.9 accelerate==1.12.0 draccus==0.10.0 mergedeep==1.3.4 \
+  pyyaml-include==1.4.1 toml==0.10.2 typing_inspect==0.9.0 mypy_extensions==1.2.0 \
+  jsonlines==4.0.0 deepdiff==8.6.1 orderly-set==5.5.0 einops==0.8.2 termcolor==3.2.0
 
 # The demo renders through EGL, on a machine without a screen too. Mesa's software driver will do.
 EGL := libegl1 libgl1-mesa-dri
