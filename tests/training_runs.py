@@ -19,7 +19,7 @@ from tests import minute_training as minute
 from training.saved_files import completed
 
 MAIN = "import sys; from workflows.cli import main; sys.exit(main(sys.argv[1:]))"
-PATIENCE_S = 120
+PATIENCE_S = 200
 
 
 class Run:
@@ -41,13 +41,16 @@ class Run:
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
         self.family: list[psutil.Process] = []
+        self.printed = ""
 
     def wait_for(self, step: int) -> int:
         """Wait until there is a checkpoint of that step or a later one; the newest's step."""
         end = time.monotonic() + PATIENCE_S
         while (newest := _newest(self.folder)) < step:
             assert self.process.poll() is None, self.process.communicate()[0]
-            assert time.monotonic() < end, "no progress"
+            if time.monotonic() > end:
+                self.kill_all()
+                raise AssertionError(f"no progress: {self.printed}")
             time.sleep(0.01)
         return newest
 
@@ -68,7 +71,7 @@ class Run:
         self.family = driver.children(recursive=True)
         for process in (driver, *self.family):
             _kill(process)
-        self.process.communicate(timeout=PATIENCE_S)
+        self.printed, _ = self.process.communicate(timeout=PATIENCE_S)
 
     def kill_driver(self) -> None:
         """SIGKILL for the driver alone, and see that what trains ends by itself."""
