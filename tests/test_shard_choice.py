@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -104,3 +105,19 @@ def test_a_selection_of_other_shards_is_said(tmp_path):
     part.unlink()
     with pytest.raises(UserError, match="damaged"):
         ShardSource(SourceConfig(str(url), selection=out), HORIZON)
+
+
+def test_clips_of_one_video_are_held_out_together(tmp_path):
+    made = [replace(shard_files.clip(n), video_uid=f"video{n // 3}") for n in range(30)]
+    each = [(clip, shard_files.trajectory(n, 4, 16)) for n, clip in enumerate(made)]
+    shard_files.write(str(tmp_path), [each[:11], each[11:]])
+    config = SourceConfig(str(tmp_path))
+    videos = {}
+    for part in ("train", "held_out"):
+        source = ShardSource(config, HORIZON, part, 0.3)
+        units = (source.load(unit, pictures=False) for unit in range(len(source.windows())))
+        ids = {one for unit in units for one in unit.ids}
+        videos[part] = {clip.video_uid for clip in made if clip.clip_id in ids}
+        assert len(ids) == 3 * len(videos[part])
+    assert len(videos["train"]) + len(videos["held_out"]) == 10
+    assert not videos["train"] & videos["held_out"]

@@ -39,12 +39,12 @@ def held_out(keys: NDArray[np.uint64], share: float) -> NDArray[np.bool_]:
     always held out where a share is asked for.
 
     Args:
-        keys: (n,) any numbers that name them.
+        keys: (n,) any numbers that name them; what has the same is on the same side.
         share: from 0 (none at all) to below 1.
     """
     hashes = mixed(np.asarray(keys, np.uint64))
     chosen = hashes < np.uint64(min(int(share * 2**64), 2**64 - 1))
     if share > 0 and len(keys):
-        chosen[hashes.argmin()] = True
-        chosen[hashes.argmax()] = False
+        chosen[hashes == hashes.min()] = True
+        chosen[hashes == hashes.max()] = False
     return chosen

@@ -41,8 +41,9 @@ class ShardSource:
     Args:
         config: where the shards are, and which of their clips to take.
         horizon: actions of a window.
-        part: `train`, what is `held_out` from training, or `all`; by a hash of each clip's id.
-        held_out: share of the clips held out.
+        part: `train`, what is `held_out` from training, or `all`; by a hash of each clip's video,
+            so that clips that overlap are on one side (of its id, where all are of one video).
+        held_out: share of the videos held out.
 
     Raises:
         UserError: nothing is left to train on, shards or selection cannot be read, or the
@@ -60,9 +61,10 @@ class ShardSource:
             raise UserError(f"source {config.path}: smooth={config.smooth} must be odd")
         self.name = config.name or config.kind
         self._url, self._smooth, self._horizon = config.path, config.smooth, horizon
-        clips = _index(config)
+        clips, videos = _index(config)
         if part != "all":
-            mask = chosen(clips.ids, held_out)
+            several = (videos != videos[0]).any()
+            mask = chosen(videos if several else clips.ids, held_out)
             clips = clips.only(mask if part == "held_out" else ~mask)
             if not len(clips.ids):
                 raise UserError(
@@ -124,26 +126,39 @@ def _begins(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.cumsum(counts) - counts
 
 
-def _index(config: SourceConfig) -> _Clips:
-    """The clips that the configuration asks for, with two steps or more."""
+def _index(config: SourceConfig) -> tuple[_Clips, NDArray[np.uint64]]:
+    """The clips that the configuration asks for, with two steps or more, and their videos'
+    hashes."""
     where = store(config.path)
     limits = _limits(config, where)
-    names = [_LENGTH, *dict.fromkeys(limit.score for limit in limits)]
+    scores = list(dict.fromkeys(limit.score for limit in limits))
 
-    def look(item: tuple[str, list[str]]) -> tuple[str, int, NDArray, NDArray]:
-        table = read_rows(where, *item, names)
+    def look(item: tuple[str, list[str]]) -> tuple[str, int, NDArray, NDArray, NDArray]:
+        table = read_rows(where, *item, [_LENGTH, "corpus", "video_uid", *scores])
         steps = pc.fill_null(pc.list_value_length(table[_LENGTH]), 0).to_numpy()
-        keep = (steps > 1) & ~tried(limits, _scores(table, names[1:]), len(table)).any(0)
+        keep = (steps > 1) & ~tried(limits, _scores(table, scores), len(table)).any(0)
         ids = np.array([int(text, 16) for text in table["clip_id"].to_pylist()], np.uint64)
-        return item[0], len(table), ids[keep], steps[keep].astype(np.int32)
+        return item[0], len(table), ids[keep], steps[keep].astype(np.int32), _videos(table)[keep]
 
     found = list(where.each(look, _parts(config)))
     some = [each for each in found if len(each[2])]
     if not some:
         raise UserError(_nothing(config, sum(each[1] for each in found)))
-    parts, _, ids, steps = (list(each) for each in zip(*some, strict=True))
-    counts = np.array([len(each) for each in ids], np.int64)
-    return _Clips(np.concatenate(ids), np.concatenate(steps), parts, _begins(counts))
+    parts, _, *columns = (list(each) for each in zip(*some, strict=True))
+    begins = _begins(np.array([len(each) for each in columns[0]], np.int64))
+    ids, steps, videos = map(np.concatenate, columns)
+    return _Clips(ids, steps, parts, begins), videos
+
+
+def _videos(table: pa.Table) -> NDArray[np.uint64]:
+    """A hash of each row's corpus and video."""
+    names = pc.binary_join_element_wise(table["corpus"], table["video_uid"], "/")
+    coded = names.combine_chunks().dictionary_encode()
+    hashes = [
+        int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
+        for name in coded.dictionary.to_pylist()
+    ]
+    return np.array(hashes, np.uint64)[coded.indices.to_numpy()]
 
 
 def _parts(config: SourceConfig) -> Iterator[tuple[str, list[str]]]:
