@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from ego_ops.errors import UserError
 from tests import minute_training as minute
@@ -17,6 +18,7 @@ from training import policy_folder, run_folder
 from training.config import CONFIGS, SourceConfig, get
 from training.options import changed
 from training.pi0.config import SIZES
+from training.saved import Saver
 from training.saved_files import completed, latest
 from training.sources import open_sources
 from workflows.pretrain import PretrainConfig, configured, crew, run
@@ -130,7 +132,11 @@ def test_a_folder_is_bound_to_its_run(tmp_path):
     def sources(path: str = config.sources[0].path) -> list:
         return open_sources((SourceConfig(path),), config.model.horizon, "train", 0.2)
 
-    run_folder.bind(folder, config, sources())
+    run_folder.bind(folder, replace(config, batch=16), sources())
+    run_folder.bind(folder, config, sources())  # nothing is trained yet
+    saver = Saver(folder, 1, None, torch.device("cpu"))
+    saver.save(1, {"weights.a": torch.zeros(3)})
+    saver.wait()
     before = (folder / "run.json").read_bytes()
     free = replace(config, steps=99, save_every=1, keep=5, log_every=2, validate_every=7)
     moved = shutil.copytree(tmp_path / "shards", tmp_path / "moved")

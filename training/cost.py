@@ -77,7 +77,7 @@ def _heads(config: Pi0Config) -> float:
     ends = 4.0 * config.action_size * inner * actions
     if config.pi05:  # the time's layers, and those of two norms a block and one after them
         return ends + 4.0 * inner * inner + (2 * config.depth + 1) * 6.0 * inner * inner
-    return ends + 2.0 * config.action_size * inner + 6.0 * inner * inner * actions
+    return ends + 2.0 * config.action_size * inner + inner * inner * (4.0 * actions + 2.0)
 
 
 def peak_flops(device: torch.device) -> float | None:

@@ -22,9 +22,11 @@ from training import norm
 from training.config import TrainConfig
 from training.norm import NormStats
 from training.sample import Source
+from training.saved_files import completed
 
 VERSION = 1
 FILE = "run.json"
+_STATISTICS = "norm_stats"
 POLICY = "policy"
 POLICY_VERSION = 1
 POLICY_CONFIG = "config.json"
@@ -36,7 +38,8 @@ _FREE = {
 
 
 def bind(folder: str | Path, config: TrainConfig, sources: Sequence[Source]) -> None:
-    """Bind a folder to a run, or see that it is bound to the same.
+    """Bind a folder to a run, or see that it is bound to the same. Until it has a checkpoint it may
+    be bound again.
 
     Raises:
         UserError: it has another run, which is said with what differs, or cannot be written.
@@ -56,18 +59,21 @@ def bind(folder: str | Path, config: TrainConfig, sources: Sequence[Source]) -> 
             for name, digest in head["sources"].items()
             if not differences and old["sources"].get(name) != digest
         ]
-        if differences:
+        if differences and completed(folder):
             raise UserError(
                 f"{where.url} has a run of another configuration ({'; '.join(differences)}): "
                 "use another --out"
             )
+        if differences:
+            for name in where.names(_STATISTICS):
+                where.delete(f"{_STATISTICS}/{name}")
     if head != old:
         where.write(FILE, json.dumps(head, indent=1).encode())
 
 
 def statistics_file(folder: str | Path, source: Source) -> Path:
     """Where the statistics of a source lie."""
-    return Path(folder) / "norm_stats" / f"{source.name}.json"
+    return Path(folder) / _STATISTICS / f"{source.name}.json"
 
 
 def write_statistics(folder: str | Path, source: Source, stats: NormStats) -> None:

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.batch import Batch, Observation
-from training.pi0.block import AdaRMSNorm, Cache, JointBlock, RMSNorm, Rope
+from training.pi0.block import AdaRMSNorm, Cache, JointBlock, RMSNorm, Rope, bias
 from training.pi0.config import Pi0Config
 from training.pi0.siglip import Siglip
 
@@ -52,7 +52,7 @@ class Pi0(nn.Module):
             self.time_mlp_out = nn.Linear(inner, inner)
         else:
             self.state_proj = nn.Linear(config.action_size, inner)
-            self.action_time_mlp_in = nn.Linear(2 * inner, inner)
+            self.action_time_mlp_in = ActionTime(2 * inner, inner)
             self.action_time_mlp_out = nn.Linear(inner, inner)
         self.action_out_proj = nn.Linear(inner, config.action_size)
         self.apply(_initialise)
@@ -82,8 +82,8 @@ class Pi0(nn.Module):
             language,
             expert,
             Rope.at(_positions(mask, len(seen)), self.config.head_size),
-            mask[:, None, None] if observation.padded else None,
-            expert_mask[:, None],
+            self._bias(mask[:, None], language) if observation.padded else None,
+            self._bias(expert_mask, language),
             moment,
         )
         velocity = self._velocity(expert[:, state.shape[1] :], moment)
@@ -106,7 +106,7 @@ class Pi0(nn.Module):
         actions = noise
         for step in range(steps):
             time = torch.full_like(noise[:, 0, 0], 1 - step / steps)
-            actions = actions - self._denoise(seen, actions, time) / steps
+            actions = torch.sub(actions, self._denoise(seen, actions, time), alpha=1 / steps)
         return actions
 
     def _see(self, observation: Observation) -> _Seen:
@@ -116,16 +116,21 @@ class Pi0(nn.Module):
         count = state.shape[1]
         rope = Rope.at(_positions(mask, count + self.config.horizon), self.config.head_size)
         own, later = rope.split(language.shape[1] + count)
-        known = F.pad(mask, (0, count), value=True)[:, None, None]
+        every = None
+        if observation.padded:
+            known = F.pad(mask, (0, count + self.config.horizon), value=True)
+            every = self._bias(known[:, None], language)
         _, _, caches = self._blocks(
             language,
             state if count else None,
             own,
-            mask[:, None, None] if observation.padded else None,
-            known if observation.padded else None,
+            None if every is None else every[..., : mask.shape[1]],
+            None if every is None else every[..., : mask.shape[1] + count],
         )
-        every = F.pad(known, (0, self.config.horizon), value=True)
-        return _Seen(caches, later, every if observation.padded else None)
+        return _Seen(caches, later, every)
+
+    def _bias(self, mask: Tensor, like: Tensor) -> Tensor:
+        return bias(mask, like.dtype, self.config.heads // self.config.kv_heads)
 
     def _denoise(self, seen: _Seen, actions: Tensor, time: Tensor) -> Tensor:
         """The velocity at (B, horizon, action_size) noisy actions and (B,) times."""
@@ -174,15 +179,11 @@ class Pi0(nn.Module):
     def _actions(self, noisy: Tensor, time: Tensor) -> tuple[Tensor, Tensor | None]:
         """Action tokens (B, horizon, width) before the first block, and the time (B, width) for
         norms that want it."""
-        moment, actions = (
-            _time_embedding(time, self.config.expert.width),
-            self.action_in_proj(noisy),
-        )
+        moment = _time_embedding(time, self.config.expert.width)
+        actions = self.action_in_proj(noisy)
         if self.config.pi05:
             return actions, F.silu(self.time_mlp_out(F.silu(self.time_mlp_in(moment))))
-        moment = moment[:, None].expand(-1, noisy.shape[1], -1)
-        x = self.action_time_mlp_in(torch.cat([actions, moment], dim=-1))
-        return self.action_time_mlp_out(F.silu(x)), None
+        return self.action_time_mlp_out(F.silu(self.action_time_mlp_in(actions, moment))), None
 
     def _velocity(self, expert: Tensor, moment: Tensor | None) -> Tensor:
         return self.action_out_proj(self.expert_norm(expert.float(), moment)[0])
@@ -200,12 +201,22 @@ class Pi0(nn.Module):
         return [parameter for module in modules for parameter in module.parameters()]
 
 
+class ActionTime(nn.Linear):
+    """A layer that takes actions and time side by side."""
+
+    def forward(self, actions: Tensor, moment: Tensor) -> Tensor:  # type: ignore[override]
+        """(B, horizon, width) and (B, width) to (B, horizon, width)."""
+        # Half of the product is the same for all actions of a sample.
+        weights = self.weight.split(actions.shape[-1], dim=1)
+        return F.linear(actions, weights[0]) + F.linear(moment, weights[1], self.bias)[:, None]
+
+
 class _Seen(NamedTuple):
     caches: list[Cache]
     rope: Rope
     """Of the action tokens."""
     mask: Tensor | None
-    """(B, 1, 1, P + 1 + horizon)."""
+    """(B, 1, 1, P + 1 + horizon), from `bias`."""
 
 
 def _positions(mask: Tensor, more: int) -> Tensor:

@@ -32,21 +32,31 @@ class SiglipBlock(nn.Module):
         return x + self.down(F.gelu(self.up(self.norm_mlp(x)), approximate="tanh"))
 
 
+class Patches(nn.Conv2d):
+    """The convolution as a product of matrices, which it is as no two patches overlap."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, H, W, 3) uint8 RGB to (N, tokens, width)."""
+        # Columns in the order in which pixels lie in memory, of which then long runs are copied.
+        weight, size = self.weight.permute(0, 2, 3, 1).flatten(1), self.kernel_size[0]
+        rows = images.unflatten(2, (-1, size)).unflatten(1, (-1, size)).transpose(2, 3)
+        pixels = rows.flatten(3).flatten(1, 2).float().div_(127.5).sub_(1)
+        return F.linear(pixels.to(weight.dtype), weight, self.bias)
+
+
 class Siglip(nn.Module):
     """The whole tower."""
 
     def __init__(self, size: SiglipSize):
         super().__init__()
-        self.patch = nn.Conv2d(3, size.width, size.patch, size.patch)
+        self.patch = Patches(3, size.width, size.patch, size.patch)
         self.position = nn.Parameter(torch.zeros(size.tokens, size.width))
         self.blocks = nn.ModuleList(SiglipBlock(size) for _ in range(size.depth))
         self.norm = nn.LayerNorm(size.width, eps=_EPSILON)
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, H, W, 3) uint8 RGB to (N, tokens, width), the tokens row by row."""
-        pixels = images.permute(0, 3, 1, 2).float() / 127.5 - 1
-        patches = self.patch(pixels.to(self.patch.weight.dtype))
-        x = patches.flatten(2).transpose(1, 2) + self.position
+        x = self.patch(images) + self.position
         for block in self.blocks:
             x = block(x)
         return self.norm(x)
