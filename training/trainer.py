@@ -214,6 +214,7 @@ class Trainer:
         return None if decay is None else Ema(parallel.bare(self.model), decay)
 
     def _loader(self) -> Loader:
+        on_gpu = self.device.type == "cuda"
         return Loader(
             self._sources,
             order(self._sources, self.config.sources, self.config.seed),
@@ -222,7 +223,8 @@ class Trainer:
             rank=self.rank,
             world=self.world,
             begin=self.step,
-            finish=pinned if self.device.type == "cuda" else None,
+            threads=max(2, torch.get_num_threads()) if on_gpu else 2,
+            finish=pinned if on_gpu else None,
         )
 
     def _log(self) -> AbstractContextManager[Log | None]:

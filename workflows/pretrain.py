@@ -25,6 +25,7 @@ from training.norm import NormStats
 from training.options import changed
 from training.order import share
 from training.sample import Source
+from training.saved_files import completed
 from training.sources import open_sources
 from workflows import cluster
 from workflows.norm_stats import of_source
@@ -84,6 +85,10 @@ def run(config: PretrainConfig) -> Path:
 
     begun = time.monotonic()
     wanted = configured(config)
+    if "://" in config.out:
+        raise UserError(
+            f"--out {config.out}: must be a folder, on a cluster one that all nodes see"
+        )
     folder = Path(config.out or f"runs/{wanted.name}").absolute()
     policy = folder / run_folder.POLICY
     horizon = wanted.model.horizon
@@ -101,8 +106,11 @@ def run(config: PretrainConfig) -> Path:
         with _connected(config, folder) as crew:
             share(0, wanted.batch, 0, crew.workers)  # an error now, not on every worker
             stats = _statistics(folder, sources)
+            begin = max((one.step for one in completed(folder)), default=0)
+            if begin:
+                print(f"going on from step {begin}", flush=True)
             job = Job(wanted, str(folder), sources, held_out, stats, words, crew.cpus)
-            progress = Progress(folder, wanted, config.quiet)
+            progress = Progress(folder, wanted, begin, config.quiet)
             train(job, crew, config.restarts, progress.look)
             progress.close()
     took = duration(time.monotonic() - begun)

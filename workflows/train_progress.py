@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -18,35 +19,33 @@ class Progress:
     Args:
         folder: of the run.
         config: of the run.
+        begin: the step that it goes on from.
         quiet: print warnings only.
     """
 
-    def __init__(self, folder: str | Path, config: TrainConfig, quiet: bool = False):
+    def __init__(
+        self, folder: str | Path, config: TrainConfig, begin: int = 0, quiet: bool = False
+    ):
         from training.log import FILE  # which needs torch: the command must start without
 
         self._path = Path(folder) / FILE
         self._config, self._quiet = config, quiet
-        self._file, self._place = 0, 0
+        self._file, self._place, self._step = 0, 0, begin
         self._said = time.monotonic()
         self._last: dict[str, Any] = {}
-        self.begin()
-
-    def begin(self) -> None:
-        """Look at nothing that has been written up to now."""
-        try:
-            status = self._path.stat()
-            self._file, self._place = status.st_ino, status.st_size
-        except FileNotFoundError:
-            self._file, self._place = 0, 0
+        self._warned = {record.get("warning") for record in self._new()}
+        self._step = begin
 
     def look(self) -> None:
         """Print what is new, if it is time."""
         for record in self._new():
-            if "warning" in record:
-                print(f"warning: {record['warning']}", flush=True)
+            warning = record.get("warning")
+            if warning is not None and warning not in self._warned:
+                self._warned.add(warning)
+                print(f"warning: {warning}", flush=True)
             elif "loss" in record:
                 self._last = record
-            else:
+            elif warning is None:
                 self._say(_numbers(record))
         if self._last and time.monotonic() - self._said > _EVERY_S:
             self.close()
@@ -62,20 +61,22 @@ class Progress:
             print(text, flush=True)
 
     def _new(self) -> list[dict[str, Any]]:
-        """Whole lines that were added. A run that goes on has written the file anew."""
+        """Whole lines that were added, and warnings. A run that goes on writes the file anew."""
         try:
             with open(self._path, "rb") as file:
-                status = self._path.stat()
-                if status.st_ino != self._file:
-                    self._file = status.st_ino
-                    self._place = min(self._place, status.st_size) if self._place else 0
+                number = os.fstat(file.fileno()).st_ino
+                if number != self._file:
+                    self._file, self._place = number, 0
                 file.seek(self._place)
                 text = file.read()
         except FileNotFoundError:
             return []
         whole = text[: text.rfind(b"\n") + 1]
         self._place += len(whole)
-        return [json.loads(line) for line in whole.splitlines()]
+        found = [json.loads(line) for line in whole.splitlines()]
+        new = [record for record in found if record["step"] > self._step or "warning" in record]
+        self._step = max([self._step, *(record["step"] for record in found)])
+        return new
 
     def _line(self, record: dict[str, Any]) -> str:
         step, rate, last = record["step"], record["samples_per_s"], self._config.steps
