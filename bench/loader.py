@@ -31,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from ego_ops import rows
 from ego_ops.clip import clip_id
 from tests import shard_files
+from training import tokeniser
 from training.config import SIZES, SourceConfig
 from training.loader import Loader
 from training.mixture import Mixer
@@ -41,15 +42,6 @@ from workflows.export_lerobot import run as export
 
 ROOT = Path(__file__).resolve().parents[1]
 BATCH, WORKERS, HORIZON, FPS, STEPS = 32, 2, 50, 10, 60
-
-
-class Letters:
-    """A token a letter; how long its vocabulary is does not matter here."""
-
-    size = 258
-
-    def encode(self, text: str) -> list[int]:
-        return [256, *text.encode(), 257]
 
 
 def scene_shards(url: str, clips: int) -> None:
@@ -89,7 +81,13 @@ def ours(url: str, seconds: float, augmented: bool) -> dict:
     unit = Statistics(np.zeros(9), np.ones(9), -np.ones(9), np.ones(9))
     model = replace(SIZES["tiny"], horizon=HORIZON)
     mixer = Mixer(
-        [source], [NormStats(unit, unit)], [config.normalise], Letters(), model, 0, augmented
+        [source],
+        [NormStats(unit, unit)],
+        [config.normalise],
+        tokeniser.load("bytes"),
+        model,
+        0,
+        augmented,
     )
     queue = order([source], [config], 0)
     with Loader([source], queue, mixer, batch=BATCH, threads=WORKERS) as loader:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from tests import shard_files
+from training import tokeniser
 from training.batch import Batch
 from training.config import SourceConfig
 from training.loader import Loader
@@ -22,15 +23,6 @@ from training.sample import Source, Unit, Window
 from training.shard_source import ShardSource
 
 MODEL = replace(SIZES["tiny"], horizon=6, text_tokens=24, vocabulary=300)
-
-
-class Letters:
-    """A token a letter, between a first and a last one."""
-
-    size = 258
-
-    def encode(self, text: str) -> list[int]:
-        return [256, *text.encode(), 257]
 
 
 class Robot:
@@ -78,7 +70,7 @@ def norm_stats(source: Source) -> NormStats:
 def mixer(sources: Sequence[Source], augmented: bool = False, seed: int = 3) -> Mixer:
     kinds = ["mean_std", "quantile"][: len(sources)]
     stats = [norm_stats(source) for source in sources]
-    return Mixer(sources, stats, kinds, Letters(), MODEL, seed, augmented)
+    return Mixer(sources, stats, kinds, tokeniser.load("bytes"), MODEL, seed, augmented)
 
 
 def shards(folder: Path, **sizes: int) -> ShardSource:

@@ -10,7 +10,8 @@ import torch
 from scipy import stats as distributions
 
 from ego_ops.errors import UserError
-from tests.loading import MODEL, Letters, Robot, mixer, norm_stats, ordered, shards, take
+from tests.loading import MODEL, Robot, mixer, norm_stats, ordered, shards, take
+from training import tokeniser
 from training.loader import Loader
 from training.mixture import Mixer
 from training.norm import NormStats, unnormalise
@@ -30,7 +31,7 @@ def test_a_batch_holds_the_windows_fitted_to_the_model(tmp_path):
         window = sources[draw.source].load(draw.unit).window(draw.window)
         kind, size = ("mean_std", 9) if draw.source == 0 else ("quantile", 3)
         assert seen.image_mask[row].tolist() == [True, draw.source == 1]
-        text = [256, *window.instruction.encode(), 257][:24]
+        text = tokeniser.load("bytes").encode(window.instruction)[:24]
         assert seen.tokens[row][seen.token_mask[row]].tolist() == text
         assert (seen.tokens[row, len(text) :] == 0).all()
         state = unnormalise(seen.state[row, : len(window.state)], stats[draw.source].state, kind)
@@ -63,12 +64,9 @@ def test_text_is_as_long_as_the_longest_and_its_masks_say_so(tmp_path):
 
 
 def test_masks_without_a_gap_are_said_to_be_so():
-    class Full(Letters):
-        def encode(self, text: str) -> list[int]:
-            return list(range(8))
-
-    source = Robot()
-    full = Mixer([source], [norm_stats(source)], ["mean_std"], Full(), MODEL, 0, False)
+    source, short = Robot(), replace(MODEL, text_tokens=8)
+    words = tokeniser.load("bytes")
+    full = Mixer([source], [norm_stats(source)], ["mean_std"], words, short, 0, False)
     (batch,) = take(Loader([source], ordered([source]), full, batch=4), 1)
     assert not batch.observation.padded
 
@@ -107,10 +105,10 @@ def test_what_cannot_be_mixed_is_said_before_anything_is_read():
     stats = norm_stats(source)
     wrong = NormStats(stats.actions, stats.actions)
     with pytest.raises(UserError, match=r"source robot: its state has 4 numbers, .* are for 3"):
-        Mixer([source], [wrong], ["mean_std"], Letters(), MODEL, 0, False)
+        Mixer([source], [wrong], ["mean_std"], tokeniser.load("bytes"), MODEL, 0, False)
     narrow = replace(MODEL, action_size=3)
     with pytest.raises(UserError, match=r"source robot: 4 numbers .* more than the 3"):
-        Mixer([source], [stats], ["mean_std"], Letters(), narrow, 0, False)
+        Mixer([source], [stats], ["mean_std"], tokeniser.load("bytes"), narrow, 0, False)
     few = replace(MODEL, vocabulary=200)
-    with pytest.raises(UserError, match="--tokeniser: has 258 tokens, the model 200"):
-        Mixer([source], [stats], ["mean_std"], Letters(), few, 0, False)
+    with pytest.raises(UserError, match="--tokeniser: has 259 tokens, the model 200"):
+        Mixer([source], [stats], ["mean_std"], tokeniser.load("bytes"), few, 0, False)

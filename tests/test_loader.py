@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from ego_ops.errors import UserError
-from tests.loading import MODEL, Letters, Robot, mixer, ordered, shards, take, tensors
+from tests.loading import MODEL, Robot, mixer, ordered, shards, take, tensors
+from training import tokeniser
 from training.loader import Loader
 from training.mixture import Mixer
 from training.norm import NormStats, Statistics
@@ -147,7 +148,15 @@ def test_memory_is_bounded_by_two_pools_however_long_an_epoch_is():
     unit = Statistics(np.zeros(3), np.ones(3), -np.ones(3), np.ones(3))
     for units in (300, 20_000):
         source = Counted(units)
-        made = Mixer([source], [NormStats(unit, unit)], ["mean_std"], Letters(), MODEL, 0, False)
+        made = Mixer(
+            [source],
+            [NormStats(unit, unit)],
+            ["mean_std"],
+            tokeniser.load("bytes"),
+            MODEL,
+            0,
+            False,
+        )
         order = Order([source.windows()], [1.0], 0, pool=64)
         gc.collect()
         before = psutil.Process().memory_info().rss
@@ -164,6 +173,8 @@ def test_memory_is_bounded_by_two_pools_however_long_an_epoch_is():
 def test_units_of_a_small_source_are_read_once():
     source = Counted(3)
     unit = Statistics(np.zeros(3), np.ones(3), -np.ones(3), np.ones(3))
-    made = Mixer([source], [NormStats(unit, unit)], ["mean_std"], Letters(), MODEL, 0, False)
+    made = Mixer(
+        [source], [NormStats(unit, unit)], ["mean_std"], tokeniser.load("bytes"), MODEL, 0, False
+    )
     take(Loader([source], Order([source.windows()], [1.0], 0), made, batch=8), 30)
     assert source.loads == 3
