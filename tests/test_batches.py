@@ -64,7 +64,7 @@ def test_text_is_as_long_as_the_longest_and_its_masks_say_so(tmp_path):
 
 
 def test_masks_without_a_gap_are_said_to_be_so():
-    source, short = Robot(), replace(MODEL, text_tokens=8)
+    source, short = Robot(), replace(MODEL, text_tokens=3)
     words = tokeniser.load("bytes")
     full = Mixer([source], [norm_stats(source)], ["mean_std"], words, short, 0, False)
     (batch,) = take(Loader([source], ordered([source]), full, batch=4), 1)

@@ -27,6 +27,7 @@ from training.order import share
 from training.sample import Source
 from training.saved_files import completed
 from training.sources import open_sources
+from training.tokeniser import Tokeniser
 from workflows import cluster
 from workflows.norm_stats import of_source
 from workflows.train_progress import Progress, duration
@@ -76,27 +77,12 @@ def run(config: PretrainConfig) -> Path:
         UserError: the configuration does not fit, a source cannot be read, the storage refuses,
             training diverged, workers were lost too often, or the run was interrupted.
     """
-    try:
-        from training import tokeniser
-    except ImportError as error:
-        raise UserError(
-            f"{error.name} is missing, training needs it: pip install 'egoscaler-ray[train]'"
-        ) from error
-
     begun = time.monotonic()
     wanted = configured(config)
-    if "://" in config.out:
-        raise UserError(
-            f"--out {config.out}: must be a folder, on a cluster one that all nodes see"
-        )
-    folder = Path(config.out or f"runs/{wanted.name}").absolute()
+    words = _tokeniser(wanted)
+    folder = _folder(config.out or f"runs/{wanted.name}")
     policy = folder / run_folder.POLICY
-    horizon = wanted.model.horizon
-    words = tokeniser.load(wanted.tokeniser)
-    sources = open_sources(wanted.sources, horizon, "train", wanted.held_out)
-    held_out = []
-    if wanted.held_out:
-        held_out = open_sources(wanted.sources, horizon, "held_out", wanted.held_out)
+    sources = open_sources(wanted.sources, wanted.model.horizon, "train", wanted.held_out)
     with store(str(folder)).lock("lock", f"{folder}: another command trains there now"):
         run_folder.bind(folder, wanted, sources)
         done = run_folder.trained(folder)
@@ -106,10 +92,11 @@ def run(config: PretrainConfig) -> Path:
         with _connected(config, folder) as crew:
             share(0, wanted.batch, 0, crew.workers)  # an error now, not on every worker
             stats = _statistics(folder, sources)
+            held_out = _held_out(wanted)
+            job = Job(wanted, str(folder), sources, held_out, stats, words, crew.cpus)
             begin = max((one.step for one in completed(folder)), default=0)
             if begin:
                 print(f"going on from step {begin}", flush=True)
-            job = Job(wanted, str(folder), sources, held_out, stats, words, crew.cpus)
             progress = Progress(folder, wanted, begin, config.quiet)
             train(job, crew, config.restarts, progress.look)
             progress.close()
@@ -146,6 +133,29 @@ def configured(config: PretrainConfig) -> TrainConfig:
         steps=wanted.steps if config.steps is None else config.steps,
         batch=wanted.batch if config.batch is None else config.batch,
     )
+
+
+def _tokeniser(config: TrainConfig) -> Tokeniser:
+    """That of the configuration, also to see that all is installed that training needs."""
+    try:
+        from training import tokeniser, trainer  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            f"{error.name} is missing, training needs it: pip install 'egoscaler-ray[train]'"
+        ) from error
+    return tokeniser.load(config.tokeniser)
+
+
+def _folder(out: str) -> Path:
+    if "://" in out:
+        raise UserError(f"--out {out}: must be a folder, on a cluster one that all nodes see")
+    return Path(out).absolute()
+
+
+def _held_out(config: TrainConfig) -> list[Source]:
+    if not config.held_out:
+        return []
+    return open_sources(config.sources, config.model.horizon, "held_out", config.held_out)
 
 
 def _named(text: str) -> tuple[str, str]:
