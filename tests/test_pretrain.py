@@ -16,12 +16,14 @@ from tests import minute_training as minute
 from tests import shard_files
 from training import policy_folder, run_folder
 from training.config import CONFIGS, SourceConfig, get
+from training.log import Log
 from training.options import changed
 from training.pi0.config import SIZES
 from training.saved import Saver
 from training.saved_files import completed, latest
 from training.sources import open_sources
 from workflows.pretrain import PretrainConfig, configured, crew, run
+from workflows.train_progress import Progress
 
 pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 
@@ -227,3 +229,32 @@ def test_a_full_disk_costs_no_checkpoint(tmp_path, capsys):
         assert completed(disk)[0].step == 30
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_progress_follows_a_log_that_is_written_anew(tmp_path, capsys):
+    def said() -> list[str]:
+        progress.look()
+        progress.close()
+        return capsys.readouterr().out.splitlines()
+
+    config = replace(get("pi0_tiny"), steps=100, batch=10)
+    numbers = {"loss": 0.5, "samples_per_s": 20.0}
+    progress = Progress(tmp_path, config)
+    with Log(tmp_path) as log:
+        log.write(10, numbers)
+        assert said() == ["step 10/100, loss 0.5, 20 samples/s, 0:45 to go"]
+        log.write(20, {"validation/loss": 2.0, "validation/shards/loss": 2.0, "validation/x": None})
+        log.write(40, numbers)
+        assert said() == [
+            "step 20: validation/loss 2",
+            "step 40/100, loss 0.5, 20 samples/s, 0:30 to go",
+        ]
+    with Log(tmp_path, resume_step=20) as log:
+        log.write(20, {"warning": "a checkpoint is damaged"})
+        log.write(30, numbers)
+        assert said() == ["warning: a checkpoint is damaged"]  # 30 was said before
+        log.write(100, numbers)
+        assert said() == ["step 100/100, loss 0.5, 20 samples/s"]
+    assert said() == []
+    progress = Progress(tmp_path, config, begin=100)
+    assert said() == []
