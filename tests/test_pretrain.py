@@ -210,6 +210,19 @@ def test_a_workers_error_is_its_own_line(tmp_path, capsys):
 
 
 @pytest.mark.usefixtures("ray_cluster")
+def test_workers_that_always_fail_are_given_up(tmp_path, capsys):
+    """An error that is none of ours may pass, as that of a lost peer: not for ever."""
+    # An odd size of heads passes every check, and fails in the model.
+    with pytest.raises(
+        UserError, match="workers failed 2 times without a new checkpoint"
+    ) as caught:
+        run(job(tmp_path, "model.head_size=15", restarts=1))
+    assert "\n" not in str(caught.value)
+    assert capsys.readouterr().out.count("workers were lost") == 1
+    assert "Traceback" in (tmp_path / "run" / "failure.txt").read_text()
+
+
+@pytest.mark.usefixtures("ray_cluster")
 def test_a_full_disk_costs_no_checkpoint(tmp_path, capsys):
     disk = tmp_path / "run"
     disk.mkdir()

@@ -18,6 +18,7 @@ from training.tokeniser import Tokeniser
 from workflows import cluster
 
 _LOOK_S = 0.2
+_FAILURE = "failure.txt"
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,10 @@ def train(job: Job, crew: Crew, losses: int, look: Callable[[], None]) -> None:
         before, newest = newest, _newest(job)
         lost = 1 if newest > before else lost + 1
         if lost > losses:
+            (Path(job.folder) / _FAILURE).write_text(f"{error}\n", encoding="utf-8")
             raise UserError(
-                f"workers failed {lost} times at the same place ({cluster.line(failure)}); "
-                f"checkpoints in {job.folder} stay: mend that and run the same command again"
+                f"workers failed {lost} times without a new checkpoint ({cluster.line(failure)}; "
+                f"see {job.folder}/{_FAILURE}): mend that and run the same command to go on"
             ) from failure
         print(
             f"workers were lost ({cluster.line(failure)}): going on from step {newest}", flush=True
@@ -162,5 +164,6 @@ def _failure(error: BaseException) -> BaseException:
     if isinstance(error, WorkerGroupError):
         failures = list(error.worker_failures.values())
         ours = [one for one in failures if isinstance(one, UserError)]
-        return (ours or failures or [error])[0]
+        first = (ours or failures or [error])[0]
+        return getattr(first, "health_check_failure", first)  # how an actor died
     return error
