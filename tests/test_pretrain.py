@@ -209,6 +209,7 @@ def test_a_workers_error_is_its_own_line(tmp_path, capsys):
     assert "workers were lost" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
 def test_workers_that_always_fail_are_given_up(tmp_path, capsys):
     """An error that is none of ours may pass, as that of a lost peer: not for ever."""

@@ -20,6 +20,8 @@ from training.saved_files import completed
 
 MAIN = "import sys; from workflows.cli import main; sys.exit(main(sys.argv[1:]))"
 PATIENCE_S = 200
+# To be told of a death soon, and one process less to start.
+_RAY = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5", "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
 
 
 class Run:
@@ -36,7 +38,7 @@ class Run:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env=os.environ | {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5"},
+            env=os.environ | _RAY,
             # Shells start background jobs with Ctrl-C ignored, and children inherit that.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
