@@ -44,8 +44,7 @@ class Saver:
         run: the run's folder, which every worker sees.
         keep: newest checkpoints to keep.
         keep_every: steps whose checkpoints are kept for good.
-        device: of the tensors.
-        rank, world: this worker, and how many there are.
+        device: of the tensors. rank, world: this worker, and how many there are.
     """
 
     def __init__(
@@ -189,8 +188,7 @@ class Saver:
                 old.path.rename(gone)
                 shutil.rmtree(gone)
 
-    def _clean(self) -> None:
-        """Remove what killed runs have left."""
+    def _clean(self) -> None:  # of what killed runs have left
         for path in self._folder.glob(f"{_ASIDE}*"):
             shutil.rmtree(path, ignore_errors=True)
 
@@ -206,8 +204,7 @@ class Saver:
         """Every worker's value."""
         if self._group is None:
             return [value]
-        found: list[Any] = [None] * self._world
-        dist.all_gather_object(found, value, group=self._group)
+        dist.all_gather_object(found := [value] * self._world, value, group=self._group)
         return found
 
 
