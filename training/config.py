@@ -157,12 +157,13 @@ CONFIGS = _registry(
         tokeniser="bytes",
         steps=1500,
         batch=32,
-        optimiser=OptimiserConfig(peak=1e-3, end=1e-5, warmup=50, ema=0.99),
+        optimiser=OptimiserConfig(peak=2e-3, end=1e-5, warmup=50, ema=0.99),
         held_out=0.2,
         precision="fp32",
         parallel="ddp",
-        save_every=250,
-        validate_every=250,
+        save_every=100,
+        validate_every=100,
+        validate_samples=128,
     ),
 )
 """By name."""

@@ -65,14 +65,14 @@ SIZES = {
         head_size=64,
     ),
     "tiny": Pi0Config(
-        vision=SiglipSize(width=96, depth=4, mlp=256, heads=4, patch=28),
-        language=GemmaSize(width=128, mlp=384),
+        vision=SiglipSize(width=64, depth=3, mlp=192, heads=4, patch=14, image=112),
+        language=GemmaSize(width=64, mlp=192),
         expert=GemmaSize(width=96, mlp=256),
         depth=4,
         heads=4,
-        head_size=32,
+        head_size=16,
         vocabulary=512,
     ),
 }
 """`pi0` and `pi05` have 3.2 and 3.4 billion parameters in use, `small` 212 million (132 of them its
-vocabulary), `tiny` 1.9 million."""
+vocabulary), `tiny` 0.8 million."""
