@@ -34,16 +34,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench import learn_data, learn_picture
 from ego_ops import shards
-from training import norm, policy_folder, run_folder, tokeniser
+from training import policy_folder, run_folder, tokeniser
 from training.action_error import motions, path
 from training.config import SourceConfig, TrainConfig, get
-from training.mixture import Mixer
-from training.moments import Histogram, Moments
-from training.norm import NormStats
+from training.data import norm
+from training.data.mixture import Mixer
+from training.data.moments import Histogram, Moments
+from training.data.norm import NormStats
+from training.data.sample import Source
+from training.data.shard_source import Part, ShardSource
+from training.data.sources import open_sources
 from training.options import changed
-from training.sample import Source
-from training.shard_source import Part, ShardSource
-from training.sources import open_sources
 from training.trainer import Trainer
 from training.validate import POLICIES, Case, Held, examined, figures
 from training.validation_windows import chosen

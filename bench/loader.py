@@ -33,10 +33,10 @@ from ego_ops.clip import clip_id
 from tests import shard_files
 from training import tokeniser
 from training.config import SIZES, SourceConfig
-from training.loader import Loader
-from training.mixture import Mixer
-from training.norm import NormStats, Statistics
-from training.sources import open_source, order
+from training.data.loader import Loader
+from training.data.mixture import Mixer
+from training.data.norm import NormStats, Statistics
+from training.data.sources import open_source, order
 from workflows.export_lerobot import LerobotConfig
 from workflows.export_lerobot import run as export
 

@@ -13,14 +13,14 @@ from tests import shard_files
 from training import tokeniser
 from training.batch import Batch
 from training.config import SourceConfig
-from training.loader import Loader
-from training.mixture import Mixer
-from training.moments import Histogram, Moments
-from training.norm import NormStats, Statistics
-from training.order import Order
+from training.data.loader import Loader
+from training.data.mixture import Mixer
+from training.data.moments import Histogram, Moments
+from training.data.norm import NormStats, Statistics
+from training.data.order import Order
+from training.data.sample import Source, Unit, Window
+from training.data.shard_source import ShardSource
 from training.pi0.config import SIZES
-from training.sample import Source, Unit, Window
-from training.shard_source import ShardSource
 
 MODEL = replace(SIZES["tiny"], horizon=6, text_tokens=24, vocabulary=300)
 

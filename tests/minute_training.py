@@ -15,11 +15,11 @@ from torch import Tensor
 from tests import shard_files
 from training import tokeniser
 from training.config import OptimiserConfig, SourceConfig, TrainConfig
-from training.norm import NormStats, Statistics
+from training.data.norm import NormStats, Statistics
+from training.data.sample import Source
+from training.data.sources import open_sources
 from training.pi0.config import GemmaSize, Pi0Config, SiglipSize
-from training.sample import Source
 from training.saved_files import completed
-from training.sources import open_sources
 from training.trainer import Trainer
 
 MODEL = Pi0Config(

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from training.augment import (
+from training.data.augment import (
     CROP,
     TURN_RAD,
     Colours,
@@ -21,7 +21,7 @@ from training.augment import (
     fitted,
     framed,
 )
-from training.keyed import philox
+from training.data.keyed import philox
 
 SIDE = 224
 

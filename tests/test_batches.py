@@ -12,9 +12,9 @@ from scipy import stats as distributions
 from ego_ops.errors import UserError
 from tests.loading import MODEL, Robot, mixer, norm_stats, ordered, shards, take
 from training import tokeniser
-from training.loader import Loader
-from training.mixture import Mixer
-from training.norm import NormStats, unnormalise
+from training.data.loader import Loader
+from training.data.mixture import Mixer
+from training.data.norm import NormStats, unnormalise
 
 
 def test_a_batch_holds_the_windows_fitted_to_the_model(tmp_path):

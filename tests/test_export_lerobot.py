@@ -26,9 +26,9 @@ from ego_ops.storage import store
 from tests.lerobot_files import FPS, commit_shards, lerobot
 from tests.lerobot_oracle import picture
 from training.config import SourceConfig
-from training.lerobot_source import LeRobotSource
-from training.sample import Source, Window
-from training.shard_source import ShardSource
+from training.data.lerobot_source import LeRobotSource
+from training.data.sample import Source, Window
+from training.data.shard_source import ShardSource
 from workflows.cli import main
 from workflows.export_lerobot import LerobotConfig, run
 

@@ -81,7 +81,7 @@ def test_the_card_says_what_is_in_it(released: Path) -> None:
 def test_a_file_is_full_at_some_size(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.export_release._FULL", 1000)
+    monkeypatch.setattr("training.export.release._FULL", 1000)
     run(ReleaseConfig(url, str(tmp_path / "out")))
     files = sorted((tmp_path / "out/data/ego4d").iterdir())
     assert [path.name for path in files] == ["part-00000.parquet", "part-00001.parquet"]

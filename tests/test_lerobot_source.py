@@ -17,7 +17,7 @@ from ego_ops.errors import UserError
 from tests.lerobot_files import FPS, lerobot, write_v2, write_video
 from tests.lerobot_oracle import picture
 from training.config import SourceConfig
-from training.lerobot_source import LeRobotSource
+from training.data.lerobot_source import LeRobotSource
 
 LENGTHS = (9, 4, 12, 1, 6, 7)
 TOP, WRIST = "observation.images.top", "observation.images.left_wrist_0_rgb"

@@ -16,11 +16,11 @@ import torch
 from ego_ops.errors import UserError
 from tests.loading import MODEL, Robot, mixer, ordered, shards, take, tensors
 from training import tokeniser
-from training.loader import Loader
-from training.mixture import Mixer
-from training.norm import NormStats, Statistics
-from training.order import Order
-from training.sample import Unit, Window
+from training.data.loader import Loader
+from training.data.mixture import Mixer
+from training.data.norm import NormStats, Statistics
+from training.data.order import Order
+from training.data.sample import Unit, Window
 
 
 @pytest.mark.parametrize(

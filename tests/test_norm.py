@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ego_ops.errors import UserError
-from training import norm
-from training.moments import BINS, Histogram, Moments
-from training.norm import NormStats, Statistics, checked, normalise, unnormalise
+from training.data import norm
+from training.data.moments import BINS, Histogram, Moments
+from training.data.norm import NormStats, Statistics, checked, normalise, unnormalise
 
 
 def measured(values: np.ndarray, parts: int = 1) -> Statistics:

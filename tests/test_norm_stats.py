@@ -11,9 +11,9 @@ import pytest
 
 from ego_ops.errors import UserError
 from tests import shard_files
-from training import norm
 from training.config import SourceConfig
-from training.sources import open_source
+from training.data import norm
+from training.data.sources import open_source
 from workflows.norm_stats import statistics
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")

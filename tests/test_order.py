@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ego_ops.errors import UserError
-from training.keyed import held_out, permutation, philox
-from training.order import _GOLDEN, _SLOTS, LANES, Order, lanes, share
+from training.data.keyed import held_out, permutation, philox
+from training.data.order import _GOLDEN, _SLOTS, LANES, Order, lanes, share
 
 
 def sizes(seed: int, units: int, most: int) -> np.ndarray:

@@ -16,12 +16,12 @@ from tests import minute_training as minute
 from tests import shard_files
 from training import policy_folder, run_folder
 from training.config import CONFIGS, SourceConfig, get
+from training.data.sources import open_sources
 from training.log import Log
 from training.options import changed
 from training.pi0.config import SIZES
 from training.saved import Saver
 from training.saved_files import completed, latest
-from training.sources import open_sources
 from workflows.pretrain import PretrainConfig, configured, crew, run
 from workflows.train_progress import Progress
 

@@ -14,7 +14,7 @@ from ego_ops.quality_policy import PRESETS, Policy
 from ego_ops.quality_select import select
 from tests import shard_files
 from training.config import SourceConfig
-from training.shard_source import ShardSource
+from training.data.shard_source import ShardSource
 
 HORIZON = 5
 

@@ -12,7 +12,7 @@ import pytest
 from ego_ops.errors import UserError
 from tests import shard_files
 from training.config import SourceConfig
-from training.shard_source import ShardSource
+from training.data.shard_source import ShardSource
 
 HORIZON = 5
 

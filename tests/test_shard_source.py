@@ -17,9 +17,9 @@ from ego_ops.errors import UserError
 from ego_ops.geometry.actions import IDENTITY, actions
 from tests import shard_files
 from training.config import SourceConfig
-from training.sample import Source, Window
-from training.shard_source import Part, ShardSource
-from training.sources import open_source, open_sources, order
+from training.data.sample import Source, Window
+from training.data.shard_source import Part, ShardSource
+from training.data.sources import open_source, open_sources, order
 
 HORIZON = 5
 

@@ -17,14 +17,14 @@ from ego_ops.errors import UserError
 from tests import minute_training as minute
 from training import policy_folder, tokeniser
 from training.config import TrainConfig
-from training.loader import Loader
-from training.mixture import Mixer
-from training.norm import unnormalise
+from training.data.loader import Loader
+from training.data.mixture import Mixer
+from training.data.norm import unnormalise
+from training.data.sources import open_sources, order
 from training.parts import split
 from training.pi0.model import Pi0
 from training.policy import Sight
 from training.saved_files import completed
-from training.sources import open_sources, order
 
 pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 

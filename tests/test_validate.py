@@ -24,12 +24,12 @@ from tests.minute_training import MODEL, statistics
 from training import tokeniser, validation_plot
 from training.action_error import apart, motions, path
 from training.config import SourceConfig
-from training.mixture import Mixer
-from training.norm import normalise
+from training.data.mixture import Mixer
+from training.data.norm import normalise
+from training.data.sample import Source, Window
+from training.data.shard_source import ShardSource
 from training.parallel import wrap
 from training.pi0.model import Pi0
-from training.sample import Source, Window
-from training.shard_source import ShardSource
 from training.validate import Case, Held, examined, figures, validate
 from training.validation_windows import chosen
 

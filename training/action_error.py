@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from training.norm import Statistics, normalise
+from training.data.norm import Statistics, normalise
 
 Floats = NDArray[np.float64]
 _NOTHING = 1e-12
@@ -81,7 +81,7 @@ def sizes(
     """(...) mean absolute difference of (..., A) actions, each number normalised as for training.
 
     Args:
-        kind: as for `training.norm.normalise`.
+        kind: as for `training.data.norm.normalise`.
     """
     difference = normalise(found, stats, kind) - normalise(truth, stats, kind)
     return np.abs(difference).astype(np.float64).mean(-1)

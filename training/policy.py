@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ego_ops.errors import UserError
-from training import norm
-from training.augment import fitted
 from training.batch import Observation
-from training.norm import NormStats
+from training.data import norm
+from training.data.augment import fitted
+from training.data.norm import NormStats
+from training.data.text import Texts
 from training.pi0.model import Pi0
-from training.text import Texts
 from training.tokeniser import Tokeniser
 
 

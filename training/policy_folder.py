@@ -23,17 +23,18 @@ from torch import Tensor
 from ego_ops.errors import UserError
 from ego_ops.storage import read_head, store
 from ego_ops.storage_errors import unwritable
-from training import norm, tokeniser
+from training import tokeniser
 from training.adapt import add_lora, freeze, merge_lora
 from training.config import TrainConfig
-from training.norm import NormStats
+from training.data import norm
+from training.data.norm import NormStats
+from training.data.sample import CAMERAS, Source
 from training.pi0 import checkpoint
 from training.pi0.config import GemmaSize, Pi0Config, SiglipSize
 from training.pi0.inference import cast
 from training.pi0.model import Pi0
 from training.policy import Policy
 from training.run_folder import POLICY_CONFIG, POLICY_VERSION
-from training.sample import CAMERAS, Source
 from training.tokeniser import Tokeniser
 
 _ASSETS, _TOKENISER = "assets", "tokeniser"

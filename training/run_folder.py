@@ -18,10 +18,10 @@ from typing import Any
 
 from ego_ops.errors import UserError
 from ego_ops.storage import read_head, store
-from training import norm
 from training.config import TrainConfig
-from training.norm import NormStats
-from training.sample import Source
+from training.data import norm
+from training.data.norm import NormStats
+from training.data.sample import Source
 from training.saved_files import completed
 
 VERSION = 1

@@ -23,19 +23,19 @@ from training import optimise, parallel, policy_folder
 from training.adapt import add_lora, freeze
 from training.batch import Batch
 from training.config import TrainConfig
+from training.data.loader import Loader
+from training.data.mixture import Mixer
+from training.data.norm import NormStats
+from training.data.sample import Source
+from training.data.sources import order
 from training.ema import Ema
-from training.loader import Loader
 from training.log import Log
 from training.meter import Meter
-from training.mixture import Mixer
-from training.norm import NormStats
 from training.parts import pinned, split, summed, whole
 from training.pi0 import checkpoint
 from training.pi0.model import Pi0
 from training.run_folder import POLICY
-from training.sample import Source
 from training.saved import Saver
-from training.sources import order
 from training.tokeniser import Tokeniser
 from training.validate import validate
 

@@ -45,10 +45,10 @@ from torch import nn
 from ego_ops.geometry.actions import IDENTITY
 from training.action_error import Motions, apart, motions, path, sizes
 from training.config import SourceConfig
-from training.mixture import Mixer
-from training.norm import NormStats, unnormalise
+from training.data.mixture import Mixer
+from training.data.norm import NormStats, unnormalise
+from training.data.sample import Source, Window
 from training.parallel import bare
-from training.sample import Source, Window
 from training.validation_windows import Pick, chosen, read
 
 POLICIES = ("", "_repeat", "_mean")

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from training.keyed import philox
-from training.sample import Source, Unit, Window
+from training.data.keyed import philox
+from training.data.sample import Source, Unit, Window
 
 _UNITS = 64
 """Most units of a source that are read."""

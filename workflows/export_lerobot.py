@@ -18,11 +18,11 @@ from pathlib import Path
 from ego_ops.errors import UserError
 from ego_ops.storage import LocalStore
 from ego_ops.storage_errors import unwritable
-from training.export_card import lerobot_card
-from training.export_file import DATASET, DONE, export_file
-from training.export_folder import begun, finished
-from training.export_meta import write_meta
-from training.export_plan import Plan, plan
+from training.export.card import lerobot_card
+from training.export.file import DATASET, DONE, export_file
+from training.export.folder import begun, finished
+from training.export.meta import write_meta
+from training.export.plan import Plan, plan
 from workflows import cluster
 from workflows.extract import ExtractConfig
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from ego_ops.storage import LocalStore
 from ego_ops.storage_errors import unwritable
-from training.export_card import release_card
-from training.export_file import DATASET
-from training.export_folder import begun, finished
-from training.export_release import Tally, digest, write_release
+from training.export.card import release_card
+from training.export.file import DATASET
+from training.export.folder import begun, finished
+from training.export.release import Tally, digest, write_release
 from workflows import cluster
 
 _ORIGIN = "release.json"

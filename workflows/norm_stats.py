@@ -18,10 +18,10 @@ import pyarrow as pa
 
 from ego_ops.errors import UserError
 from training.config import SourceConfig
-from training.moments import Histogram, Moments
-from training.norm import NormStats
-from training.sample import Source, Unit
-from training.sources import open_source
+from training.data.moments import Histogram, Moments
+from training.data.norm import NormStats
+from training.data.sample import Source, Unit
+from training.data.sources import open_source
 
 _Sum = TypeVar("_Sum", Moments, Histogram)
 _SPANS = 256

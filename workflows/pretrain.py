@@ -19,14 +19,15 @@ from pathlib import Path
 
 from ego_ops.errors import UserError
 from ego_ops.storage import store
-from training import norm, run_folder
+from training import run_folder
 from training.config import TrainConfig, get
-from training.norm import NormStats
+from training.data import norm
+from training.data.norm import NormStats
+from training.data.order import share
+from training.data.sample import Source
+from training.data.sources import open_sources
 from training.options import changed
-from training.order import share
-from training.sample import Source
 from training.saved_files import completed
-from training.sources import open_sources
 from training.tokeniser import Tokeniser
 from workflows import cluster
 from workflows.norm_stats import of_source

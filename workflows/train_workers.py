@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from ego_ops.errors import UserError
 from training.config import TrainConfig
-from training.norm import NormStats
-from training.sample import Source
+from training.data.norm import NormStats
+from training.data.sample import Source
 from training.saved_files import completed
 from training.tokeniser import Tokeniser
 from workflows import cluster

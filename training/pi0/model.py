@@ -204,7 +204,7 @@ class Pi0(nn.Module):
 class ActionTime(nn.Linear):
     """A layer that takes actions and time side by side."""
 
-    def forward(self, actions: Tensor, moment: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, actions: Tensor, moment: Tensor) -> Tensor:
         """(B, horizon, width) and (B, width) to (B, horizon, width)."""
         # Half of the product is the same for all actions of a sample.
         weights = self.weight.split(actions.shape[-1], dim=1)

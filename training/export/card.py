@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from ego_ops.quality import SCORES
-from training.export_corpora import terms
-from training.export_plan import Plan
-from training.export_release import Count, Tally
+from training.export.corpora import terms
+from training.export.plan import Plan
+from training.export.release import Count, Tally
 
 _POSES = """Camera axes are OpenCV's: x right, y down, z forward. `T_a_b` maps points in frame b to
 frame a; metres, seconds, radians; quaternions are scalar-last (x, y, z, w)."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ego_ops.errors import UserError
 from ego_ops.storage import LocalStore
-from training.lerobot_layout import ORIGIN
+from training.data.lerobot_layout import ORIGIN
 
 _HEAD = "export.json"
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from ego_ops.errors import UserError
 from training.config import SourceConfig
-from training.order import Order
-from training.sample import Source
-from training.shard_source import Part, ShardSource
+from training.data.order import Order
+from training.data.sample import Source
+from training.data.shard_source import Part, ShardSource
 
 
 def open_source(
@@ -27,7 +27,7 @@ def open_source(
     if config.kind == "shards":
         return ShardSource(config, horizon, part, held_out)
     if config.kind == "lerobot":
-        from training.lerobot_source import LeRobotSource
+        from training.data.lerobot_source import LeRobotSource
 
         return LeRobotSource(config, horizon, part, held_out)
     raise UserError(f"source {config.path}: kind {config.kind}: there are shards and lerobot")

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ego_ops.errors import UserError
-from training.keyed import permutation, philox
+from training.data.keyed import permutation, philox
 
 POOL = 8192
 LANES = 8

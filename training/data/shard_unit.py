@@ -17,7 +17,7 @@ from ego_ops.curation import smoothed
 from ego_ops.errors import UserError
 from ego_ops.geometry.actions import IDENTITY, actions
 from ego_ops.storage import Store
-from training.sample import Window
+from training.data.sample import Window
 
 _WIDTHS = {"position": 3, "rotation": 4, "camera_position": 3, "camera_rotation": 4, "action": 9}
 _WORDS = ("narration", "verb", "object")

@@ -11,7 +11,7 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from ego_ops.errors import UserError
-from training.lerobot_layout import SIDE
+from training.data.lerobot_layout import SIDE
 
 CODEC = "h264"
 _ENCODER = "libx264"

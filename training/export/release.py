@@ -19,8 +19,8 @@ from ego_ops.curation import selected
 from ego_ops.errors import UserError
 from ego_ops.rows import SCHEMA
 from ego_ops.storage import store
-from training.export_corpora import terms
-from training.shard_unit import read_rows
+from training.data.shard_unit import read_rows
+from training.export.corpora import terms
 
 TEXTS = ("narration", "verb", "object")
 """The corpora's own words."""

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ego_ops.errors import UserError
-from training.augment import augment, fitted
 from training.batch import Batch, Observation
-from training.keyed import philox
-from training.norm import NormStats, checked, normalise
+from training.data.augment import augment, fitted
+from training.data.keyed import philox
+from training.data.norm import NormStats, checked, normalise
+from training.data.sample import CAMERAS, Source, Window
+from training.data.text import Texts
 from training.pi0.config import Pi0Config
-from training.sample import CAMERAS, Source, Window
-from training.text import Texts
 from training.tokeniser import Tokeniser
 
 
@@ -51,7 +51,7 @@ class Mixer:
     Args:
         sources: those of the mixture.
         stats: of each source, what it is normalised by.
-        kinds: of each source, how: see `training.norm.normalise`.
+        kinds: of each source, how: see `training.data.norm.normalise`.
         tokeniser: of instructions.
         model: whose sizes to pad to.
         seed: of augmentation, noise and time.

@@ -22,10 +22,7 @@ from numpy.typing import NDArray
 from ego_ops.errors import UserError
 from ego_ops.storage import store
 from ego_ops.storage_errors import unwritable
-from training import export_video
-from training.export_plan import Planned
-from training.export_stats import LEVELS, NAMES, Stats, of_pixels, of_values
-from training.lerobot_layout import (
+from training.data.lerobot_layout import (
     ACTION,
     CAMERA,
     COLUMNS,
@@ -36,7 +33,10 @@ from training.lerobot_layout import (
     as_array,
     place,
 )
-from training.shard_unit import ShardUnit, read_unit
+from training.data.shard_unit import ShardUnit, read_unit
+from training.export import video as export_video
+from training.export.plan import Planned
+from training.export.stats import LEVELS, NAMES, Stats, of_pixels, of_values
 
 DATASET, DONE = "dataset", "done"
 """Folders of an export that is under way."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from training.norm import Floats, Statistics
+from training.data.norm import Floats, Statistics
 
 BINS = 8192
 

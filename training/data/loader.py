@@ -9,10 +9,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
 from training.batch import Batch
-from training.mixture import Mixer
-from training.mixture import Sample as Made
-from training.order import Draw, Order, lanes, share
-from training.sample import Source, Unit
+from training.data.mixture import Mixer
+from training.data.mixture import Sample as Made
+from training.data.order import Draw, Order, lanes, share
+from training.data.sample import Source, Unit
 
 _AHEAD = 2
 _Pool = tuple[int, int]
@@ -24,8 +24,8 @@ class Loader:
 
     Args:
         sources: those of the mixture.
-        order: of their windows: `training.order.Order`.
-        mixer: makes batches of windows: `training.mixture.Mixer`.
+        order: of their windows: `training.data.order.Order`.
+        mixer: makes batches of windows: `training.data.mixture.Mixer`.
         batch: samples a step, over all workers.
         rank, world: this worker, and how many there are.
         begin: the first step; a run that is resumed gives the steps that are done.

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from ego_ops import video_pyav
 from ego_ops.errors import ClipError, UserError
-from training.lerobot_index import Dataset
-from training.lerobot_layout import ACTION, SIDE, STATE, as_array
-from training.sample import Window
+from training.data.lerobot_index import Dataset
+from training.data.lerobot_layout import ACTION, SIDE, STATE, as_array
+from training.data.sample import Window
 
 Floats = NDArray[np.float32]
 Pictures = Sequence[NDArray[np.uint8]]

@@ -27,8 +27,8 @@ from ego_ops.quality_policy import FENCED, PRESETS, Bound, Policy, bounds, tried
 from ego_ops.quality_select import Sample
 from ego_ops.storage import Store, store
 from training.config import SourceConfig
-from training.keyed import held_out as chosen
-from training.shard_unit import ShardUnit, read_rows, read_unit
+from training.data.keyed import held_out as chosen
+from training.data.shard_unit import ShardUnit, read_rows, read_unit
 
 Part = Literal["train", "held_out", "all"]
 _LENGTH = "visible"
@@ -36,7 +36,7 @@ _LENGTH = "visible"
 
 
 class ShardSource:
-    """Windows of committed shards, as `training.sample.Source`. Holds 12 bytes a clip.
+    """Windows of committed shards, as `training.data.sample.Source`. Holds 12 bytes a clip.
 
     Args:
         config: where the shards are, and which of their clips to take.
@@ -79,7 +79,7 @@ class ShardSource:
         return np.add.reduceat(self._clips.steps.astype(np.int64) - 1, self._clips.begins)
 
     def load(self, unit: int, pictures: bool = True) -> ShardUnit:
-        """Read a part: see `training.sample.Source.load`."""
+        """Read a part: see `training.data.sample.Source.load`."""
         part, ids = self._clips.of(unit)
         return read_unit(self._store, part, ids, self._horizon, self._smooth, pictures)
 

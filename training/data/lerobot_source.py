@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 
 from ego_ops.errors import UserError
 from training.config import SourceConfig
-from training.keyed import held_out as chosen
-from training.lerobot_index import read_index, read_info
-from training.lerobot_layout import ACTION, FILLER, STATE
-from training.lerobot_unit import LeRobotUnit, read_episode
-from training.sample import CAMERAS
+from training.data.keyed import held_out as chosen
+from training.data.lerobot_index import read_index, read_info
+from training.data.lerobot_layout import ACTION, FILLER, STATE
+from training.data.lerobot_unit import LeRobotUnit, read_episode
+from training.data.sample import CAMERAS
 
 Part = Literal["train", "held_out", "all"]
 
 
 class LeRobotSource:
-    """Windows of a robot dataset, as `training.sample.Source`. Holds some 50 bytes an episode.
+    """Windows of a robot dataset, as `training.data.sample.Source`. Holds some 50 bytes an episode.
 
     An episode of L frames has L windows; one of `egoscaler export lerobot` has L - 1, and they are
     those of the shards it was made of. Pictures larger than 224 pixels are shrunk to that.
@@ -68,7 +68,7 @@ class LeRobotSource:
         return self._data.lengths[self._at] - self._filler
 
     def load(self, unit: int, pictures: bool = True) -> LeRobotUnit:
-        """Read an episode: see `training.sample.Source.load`."""
+        """Read an episode: see `training.data.sample.Source.load`."""
         cameras = self._features if pictures else {}
         at = int(self._at[unit])
         episode = read_episode(self._data, at, cameras, self._horizon, self._filler)

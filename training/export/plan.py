@@ -15,7 +15,7 @@ from ego_ops import shards
 from ego_ops.curation import selected
 from ego_ops.errors import UserError
 from ego_ops.storage import store
-from training.shard_unit import read_rows, read_unit
+from training.data.shard_unit import read_rows, read_unit
 
 LONGEST_S = 1000.0
 """Seconds of video in a file. LeRobot compares times in a file as float32; from 1024 s on their

@@ -12,11 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from training import export_video
-from training.export_file import DATASET, DONE, PIXELS
-from training.export_plan import Plan
-from training.export_stats import LEVELS, NAMES, Total
-from training.lerobot_layout import (
+from training.data.lerobot_layout import (
     CAMERA,
     COLUMNS,
     DATA,
@@ -27,6 +23,10 @@ from training.lerobot_layout import (
     info,
     place,
 )
+from training.export import video as export_video
+from training.export.file import DATASET, DONE, PIXELS
+from training.export.plan import Plan
+from training.export.stats import LEVELS, NAMES, Total
 
 _STATED = (CAMERA, *COLUMNS)
 """Features that have statistics."""
