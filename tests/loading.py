@@ -22,7 +22,9 @@ from training.data.sample import Source, Unit, Window
 from training.data.shard_source import ShardSource
 from training.pi0.config import SIZES
 
-MODEL = replace(SIZES["tiny"], horizon=6, text_tokens=24, vocabulary=300)
+MODEL = replace(
+    SIZES["tiny"], vision=SIZES["pi0"].vision, horizon=6, text_tokens=24, vocabulary=300
+)
 
 
 class Robot:
