@@ -59,6 +59,7 @@ def test_killed_and_interrupted_it_ends_as_if_it_had_not_been(home, undisturbed)
     assert "nothing left to do: 400 steps are trained" in Run(folder, *OPTIONS, *LENGTH).text()
 
 
+@pytest.mark.slow  # tests/test_trainer.py has the same without Ray
 def test_two_workers_lose_their_driver_and_one_goes_on(home, undisturbed):
     folder = home / "two"
     run = Run(folder, *OPTIONS, *LENGTH, "--workers", "2")
