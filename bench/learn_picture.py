@@ -15,7 +15,7 @@ from training.validation_plot import STYLES
 
 FPS = 20.0
 """Steps a second of shards that `egoscaler extract` made of video of 20 frames a second or more."""
-_PATHS = 4
+_PATHS = 6
 
 
 def draw(metrics: Path, cases: list[Case], held: Held, out: Path) -> None:
@@ -58,32 +58,20 @@ def _ahead(axes: Any, cases: list[Case], held: Held) -> None:
 
 
 def _paths(axes: Any, cases: list[Case]) -> None:
-    """Recorded and sampled paths of the windows in which the object moves farthest, each of
-    another clip as far as their order tells, in the object's frame at the window's start: until it
-    is moved, that is turned as the camera was at first."""
+    """Recorded and sampled paths of the window in which the object moves farthest of each stretch
+    of them, in the object's frame at the window's start: until it is moved, that is turned as the
+    camera was at first."""
     ends = [path(motions(case.recorded[case.valid])).translation for case in cases]
-    spans = [float(np.linalg.norm(end[-1])) for end in ends]
-    picked = _apart(np.argsort(spans)[::-1].tolist())
-    for number, at in enumerate(picked):
-        case = cases[at]
-        sampled = path(motions(case.found[case.valid])).translation
+    spans = np.array([np.linalg.norm(end[-1]) for end in ends])
+    for number, stretch in enumerate(np.array_split(np.arange(len(cases)), _PATHS)):
+        at = int(stretch[spans[stretch].argmax()])
+        sampled = path(motions(cases[at].found[cases[at].valid])).translation
         for places, line, name in ((ends[at], "-", "recorded"), (sampled, "--", "sampled")):
             whole = 100 * np.vstack([np.zeros(3), places])
-            label = f"{name}" if not number else None
+            label = None if number else name
             axes.plot(whole[:, 0], -whole[:, 1], line, color=f"C{number}", label=label)
-        axes.plot(0, 0, "k.", markersize=8)
+    axes.plot(0, 0, "k.", markersize=8)
     axes.set(xlabel="x, cm", ylabel="-y, cm", aspect="equal")
     axes.set_title("recorded and sampled paths, held-out clips")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
-
-
-def _apart(order: list[int]) -> list[int]:
-    """The first few, none close to another."""
-    picked: list[int] = []
-    for at in order:
-        if all(abs(at - other) > len(order) // 20 for other in picked):
-            picked.append(at)
-        if len(picked) == _PATHS:
-            break
-    return picked
