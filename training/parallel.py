@@ -15,6 +15,7 @@ from typing import Any, cast
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import (
     FSDPModule,
     MixedPrecisionPolicy,
@@ -61,7 +62,7 @@ def wrap(model: Pi0, config: TrainConfig, device: torch.device) -> nn.Module:
     for block in [*model.vision.blocks, *model.blocks]:
         block.forward = _prepared(block.forward, config)
     if _sharded(config):
-        _shard(model, config.precision == "bf16")
+        _shard(model, config.precision == "bf16", device)
         return model
     if config.precision == "bf16":
         _keep_heads(model, device)
@@ -138,11 +139,13 @@ def _policy(_context: Any, operation: Any, *_args: Any, **_options: Any) -> Chec
     return CheckpointPolicy.MUST_SAVE if kept else CheckpointPolicy.PREFER_RECOMPUTE
 
 
-def _shard(model: Pi0, half: bool) -> None:
+def _shard(model: Pi0, half: bool, device: torch.device) -> None:
     """FSDP2: each block is a unit, and so are the vocabulary, the projector and the vision tower's
     ends; what is left, the heads, is the root's."""
     # It warns of outputs that are views, for fear of operations in place: there are none.
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
+    # By default it is of the GPUs that the machine has, also where the model is on its CPU.
+    mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     whole = MixedPrecisionPolicy(cast_forward_inputs=False)
     cast_in, as_given = whole, whole
     if half:
@@ -150,15 +153,15 @@ def _shard(model: Pi0, half: bool) -> None:
         # The rotations that a joint block is given are to stay fp32.
         as_given = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
     for block in model.vision.blocks:
-        fully_shard(block, mp_policy=cast_in)
-    fully_shard(model.vision.patch, mp_policy=whole)  # fp32, as in openpi
+        fully_shard(block, mesh=mesh, mp_policy=cast_in)
+    fully_shard(model.vision.patch, mesh=mesh, mp_policy=whole)  # fp32, as in openpi
     for module in (model.vision, model.projector, model.embedding):
-        fully_shard(module, mp_policy=cast_in)
+        fully_shard(module, mesh=mesh, mp_policy=cast_in)
     for block in model.blocks:
-        fully_shard(block, mp_policy=as_given)
+        fully_shard(block, mesh=mesh, mp_policy=as_given)
     # By default the root would stay gathered after a forward pass without a backward pass, and
     # `parameters` would then not be those of the optimiser.
-    fully_shard(model, mp_policy=whole, reshard_after_forward=True)
+    fully_shard(model, mesh=mesh, mp_policy=whole, reshard_after_forward=True)
     register_fsdp_forward_method(model, "sample")
 
 

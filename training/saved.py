@@ -17,6 +17,7 @@ import shutil
 import threading
 import uuid
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -58,7 +59,7 @@ class Saver:
     ):
         self._folder = Path(run) / FOLDER
         self._run, self._keep, self._keep_every = Path(run), max(1, keep), keep_every
-        self._rank, self._world = rank, world
+        self._device, self._rank, self._world = device, rank, world
         # Its own group: while the background talks over it, training talks over the others.
         self._group = dist.new_group(backend="gloo") if dist.is_initialized() else None
         # Pinned memory, used again and again, where it makes copies from the GPU faster.
@@ -125,11 +126,8 @@ class Saver:
 
     def _load(self, checkpoint: Checkpoint, state: dict[str, Tensor]) -> None:
         try:
-            dcp.load(
-                state,
-                storage_reader=dcp.FileSystemReader(checkpoint.path),
-                process_group=self._group,
-            )
+            reader = dcp.FileSystemReader(checkpoint.path)
+            dcp.load(state, storage_reader=reader, process_group=self._group)
         except _FAILURES as error:
             cause = " ".join(str(_cause(error)).split())
             raise UserError(
@@ -149,11 +147,8 @@ class Saver:
         """Write all workers' shares, in the background."""
         target = self._folder / f"step-{step:08d}"
         try:
-            dcp.save(
-                staged,
-                storage_writer=_Writer(aside),
-                process_group=self._group,
-            )
+            with _stream(self._device):
+                dcp.save(staged, storage_writer=_Writer(aside), process_group=self._group)
         except _FAILURES as error:
             raise _unwritable(target, error) from error
         files: dict[str, tuple[int, str]] = {}
@@ -206,6 +201,11 @@ class Saver:
             return [value]
         dist.all_gather_object(found := [value] * self._world, value, group=self._group)
         return found
+
+
+def _stream(device: torch.device) -> AbstractContextManager[Any]:
+    # Writing waits for the thread's stream: in a new thread that of GPU 0, where one trains.
+    return torch.cuda.stream(torch.cuda.Stream(device)) if device.type == "cuda" else nullcontext()
 
 
 class _Writer(dcp.FileSystemWriter):

@@ -193,7 +193,7 @@ class Trainer:
     def _terms(self, batch: Batch) -> Tensor:
         """How many squared errors the loss of the step is a mean of, over all workers."""
         if self.config.loss == "padded":
-            return torch.tensor(batch.actions.numel() * self.world, device=self.device)
+            return torch.full((), batch.actions.numel() * self.world, device=self.device)
         terms = batch.action_mask.sum()
         if self.world > 1:
             dist.all_reduce(terms)

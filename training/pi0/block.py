@@ -197,7 +197,9 @@ def bias(mask: Tensor, dtype: torch.dtype, shared: int) -> Tensor:
     """
     added = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
     added = added.masked_fill(~mask, float("-inf"))
-    return (added.repeat_interleave(shared, 1) if mask.shape[1] > 1 else added)[:, None]
+    added = added.repeat_interleave(shared, 1) if mask.shape[1] > 1 else added
+    # Rows begin where CUDA's kernels want them, which otherwise copy it in every layer.
+    return F.pad(added, (0, -added.shape[-1] % 8))[:, None, :, : added.shape[-1]]
 
 
 def _added(x: Tensor, y: Tensor, gate: Tensor | None) -> Tensor:

@@ -48,7 +48,9 @@ class GraphSampler:
         self._inputs = Observation(**{n: v.clone() for n, v in _tensors(observation).items()},
                                    padded=observation.padded)  # fmt: skip
         sample = torch.compile(model.sample, dynamic=False) if compile else model.sample
-        with torch.cuda.stream(torch.cuda.Stream()):
+        aside = torch.cuda.Stream()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
             for _ in range(_WARM_UP):
                 sample(self._inputs, self._noise, steps)
         torch.cuda.synchronize()
