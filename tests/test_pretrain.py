@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -94,6 +95,44 @@ def test_options_that_do_not_fit(option, said):
     with pytest.raises(UserError, match=said) as caught:
         changed(get("pi0_tiny"), [option])
     assert str(caught.value).startswith(f"--option {option}: ")
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("steps=0", "steps 0: must be at least 1"),
+        ("batch=-4", "batch -4: must be at least 1"),
+        ("accumulate=0", "accumulate 0: must be at least 1"),
+        ("save_every=0", "save_every 0: must be at least 1"),
+        ("seed=-1", "seed -1: must be at least 0 and less than"),
+        ("held_out=1", "held_out 1.0: must be at least 0 and less than 1"),
+        ("held_out=NaN", "held_out nan: must be"),
+        ("optimiser.ema=1.5", "optimiser.ema 1.5: must be at least 0 and less than 1"),
+        ("optimiser.clip=0", "optimiser.clip 0.0: must be more than 0"),
+        ("optimiser.peak=NaN", "optimiser.peak nan: must be more than 0 and finite"),
+        ("optimiser.peak=Infinity", "optimiser.peak inf: must be more than 0 and finite"),
+        ("optimiser.betas=[0.9,1]", "optimiser.betas 1.0: must be at least 0 and less than 1"),
+        ("loss=foo", "loss foo: no such choice; there are real, padded"),
+        ("precision=fp8", "precision fp8: no such choice"),
+        ("parallel=fspd", "parallel fspd: no such choice; did you mean fsdp"),
+        ('freeze=["vision","language","expert"]', "freeze: all parts are frozen"),
+        ("model.horizon=0", "model.horizon 0: must be at least 1"),
+        ("model.head_size=15", "model.head_size 15: must be a multiple of 2"),
+        ("model.kv_heads=3", "model.heads 4: must be a multiple of model.kv_heads 3"),
+        ("model.vision.patch=13", "model.vision.image 112: must be a multiple of"),
+        ("sources.shards.weight=0", "sources.shards.weight 0.0: must be more than 0"),
+        ("sources.shards.smooth=2", "sources.shards.smooth 2: must be an odd number"),
+        ("sources.shards.name=../x", "names a file"),
+    ],
+)
+def test_values_that_training_cannot_use(option, said):
+    with pytest.raises(UserError, match=re.escape(said)):
+        configured(PretrainConfig("pi0_tiny", option=(option,)))
+
+
+def test_all_configurations_make_sense():
+    for name in CONFIGS:
+        configured(PretrainConfig(name, option=("optimiser.clip=Infinity", "held_out=0")))
 
 
 def test_flags_stand_for_fields(tmp_path, monkeypatch):

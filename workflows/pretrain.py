@@ -21,6 +21,7 @@ from ego_ops.errors import UserError
 from ego_ops.storage import store
 from training import run_folder
 from training.config import TrainConfig, get
+from training.config_check import check
 from training.data import norm
 from training.data.norm import NormStats
 from training.data.order import share
@@ -110,7 +111,8 @@ def configured(config: PretrainConfig) -> TrainConfig:
     """The configuration that the command asks for.
 
     Raises:
-        UserError: it does not exist, or a field or source of it does not.
+        UserError: it does not exist, or a field or source of it does not, or a field has a value
+            that training cannot use.
     """
     wanted = changed(get(config.config), config.option)
     named = dict(_named(text) for text in config.robot_data)
@@ -128,12 +130,14 @@ def configured(config: PretrainConfig) -> TrainConfig:
             f"--robot-data {next(iter(named))}: {config.config} has no such robot data; there are "
             f"{', '.join(known) or 'none'}"
         )
-    return replace(
+    wanted = replace(
         wanted,
         sources=tuple(sources),
         steps=wanted.steps if config.steps is None else config.steps,
         batch=wanted.batch if config.batch is None else config.batch,
     )
+    check(wanted)
+    return wanted
 
 
 def _tokeniser(config: TrainConfig) -> Tokeniser:
