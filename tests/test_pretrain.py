@@ -159,6 +159,8 @@ def test_workers_are_those_that_there_is_room_for(capsys):
     assert crew(PretrainConfig(workers=4), gpus, True) == (4, 8, 1.0)
     assert crew(PretrainConfig(gpus_per_worker=0), gpus, True) == (1, 16, 0.0)
     assert crew(PretrainConfig(), [{"CPU": 64.0}], False) == (1, min(64, cores), 0.0)
+    with pytest.raises(UserError, match=r"--gpus-per-worker 0\.5: a worker trains on one GPU"):
+        crew(PretrainConfig(gpus_per_worker=0.5), gpus, True)
     with pytest.raises(UserError, match=r"room for 8 of 9 workers .* change --workers"):
         crew(PretrainConfig(workers=9, cpus_per_worker=1), gpus, False)
     assert crew(PretrainConfig(workers=9, cpus_per_worker=1), gpus, True) == (9, 1, 1.0)

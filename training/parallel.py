@@ -114,6 +114,8 @@ def _prepared(forward: _Forward, config: TrainConfig) -> _Forward:
     if config.compile:
         # All blocks share what is compiled for the first; masks and lengths of text ask for more.
         torch._dynamo.config.recompile_limit = _RECOMPILE_LIMIT
+        # It would cut each block where one of DDP's buckets ends.
+        torch._dynamo.config.optimize_ddp = False
         trained = torch.compile(trained)
 
     def run(*args: Any) -> Any:

@@ -62,7 +62,7 @@ class PretrainConfig:
     cpus_per_worker: int | None = None
     """CPUs of each worker; by default its share of what Ray has."""
     gpus_per_worker: float | None = None
-    """GPUs of each worker: 1 where Ray has any, by default."""
+    """GPUs of each worker, 0 or 1; by default 1 where Ray has any."""
     restarts: int = 3
     """How many times in a row workers may be lost without a new checkpoint."""
     address: str | None = None
@@ -226,7 +226,9 @@ def crew(config: PretrainConfig, nodes: Sequence[Mapping[str, float]], grows: bo
         UserError: there is no room for them.
     """
     cpus, gpus = (sum(node.get(name, 0.0) for node in nodes) for name in ("CPU", "GPU"))
-    each = config.gpus_per_worker if config.gpus_per_worker is not None else float(gpus > 0)
+    each = float(gpus > 0) if config.gpus_per_worker is None else config.gpus_per_worker
+    if each not in (0, 1):
+        raise UserError(f"--gpus-per-worker {each:g}: a worker trains on one GPU, or on none (0)")
     workers = config.workers or max(1, int(gpus / each) if each else 1)
     fair = (cpus if grows else min(cpus, _cores())) / workers
     most = max((node.get("CPU", 0.0) for node in nodes), default=0.0)
