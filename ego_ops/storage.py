@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import BinaryIO, TypeVar, cast
+from typing import BinaryIO, TypeVar
 from urllib.parse import urlsplit
 
 from ego_ops.errors import UserError
@@ -189,12 +189,14 @@ def read_head(where: Store, path: str, version: int, what: str, advice: str = ""
         return None
     except ValueError as error:
         raise UserError(f"{where.url}/{path}: not JSON ({error})") from error
+    if not isinstance(head, dict):
+        raise UserError(f"{where.url}/{path}: not a JSON object; restore it")
     if head.get("version") != version:
         found = head.get("version")
         raise UserError(
             f"{where.url}: {what} of version {found}, this program reads {version}{advice}"
         )
-    return cast(dict, head)
+    return head
 
 
 def _remove(path: str) -> None:

@@ -206,6 +206,28 @@ def test_a_folder_is_bound_to_its_run(tmp_path):
     assert (folder / "run.json").read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("[]", "not a JSON object"), ("null", "not a JSON object"), ('{"version": 1}', "damaged")],
+)
+def test_a_damaged_run_file_is_said(tmp_path, text, said):
+    config = minute.config(tmp_path)
+    sources = open_sources(config.sources, config.model.horizon)
+    (tmp_path / run_folder.FILE).write_text(text)
+    with pytest.raises(UserError, match=said):
+        run_folder.bind(tmp_path, config, sources)
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", '{"version": 1}', '{"version": 1, "trained": {"steps": "x"}}']
+)
+def test_a_damaged_policy_file_is_said(tmp_path, text):
+    (tmp_path / run_folder.POLICY).mkdir()
+    (tmp_path / run_folder.POLICY / run_folder.POLICY_CONFIG).write_text(text)
+    with pytest.raises(UserError, match=r"not a JSON object|not that of a policy"):
+        run_folder.trained(tmp_path)
+
+
 def test_one_command_at_a_time(tmp_path):
     from ego_ops.storage import store
 

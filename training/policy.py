@@ -88,6 +88,9 @@ class Policy:
         self, sights: Sequence[Sight], noise: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:
         """(B, horizon, action_size) actions for B sights at once: see `act`."""
+        wanted = (len(sights), self.horizon, self.model.config.action_size)
+        if noise is not None and np.shape(noise) != wanted:
+            raise UserError(f"noise {np.shape(noise)}: must be {wanted}")
         start = None if noise is None else torch.from_numpy(np.ascontiguousarray(noise, np.float32))
         with torch.inference_mode():
             found = self.model.sample(
@@ -109,7 +112,7 @@ class Policy:
         for row, sight in enumerate(sights):
             for at, camera in enumerate(used):
                 if camera in sight.images:
-                    images[row, at] = fitted(sight.images[camera], config.vision.image)
+                    images[row, at] = fitted(np.asarray(sight.images[camera]), config.vision.image)
                     mask[row, at] = True
             values = norm.normalise(sight.state, self._stats.state, self._kind)
             state[row, : self.state_size] = values
@@ -136,10 +139,11 @@ class Policy:
             found = f"camera {unknown[0]}" if unknown else "no camera"
             raise UserError(f"{found}: this policy sees {', '.join(self.cameras)}")
         for camera, image in sight.images.items():
-            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            array = np.asarray(image)
+            if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
                 raise UserError(
                     f"camera {camera}: pictures are (H, W, 3) of uint8, this is "
-                    f"{image.shape} of {image.dtype}"
+                    f"{array.shape} of {array.dtype}"
                 )
         state = np.asarray(sight.state)
         if state.shape != (self.state_size,) or not np.isfinite(state).all():

@@ -53,6 +53,8 @@ def bind(folder: str | Path, config: TrainConfig, sources: Sequence[Source]) -> 
     }
     old = read_head(where, FILE, VERSION, "a run", "; use another --out")
     if old is not None:
+        if not all(isinstance(old.get(name), dict) for name in ("config", "sources")):
+            raise UserError(f"{where.url}/{FILE}: damaged, it lacks config or sources; restore it")
         differences = _differences(old["config"], head["config"])
         differences += [
             f"the data of source {name} are not those it had"
@@ -93,7 +95,14 @@ def trained(folder: str | Path) -> int:
         UserError: it cannot be read, or is of another version.
     """
     head = read_head(store(str(Path(folder) / POLICY)), POLICY_CONFIG, POLICY_VERSION, "a policy")
-    return 0 if head is None else int(head["trained"]["steps"])
+    try:
+        return 0 if head is None else int(head["trained"]["steps"])
+    except (KeyError, TypeError, ValueError) as error:
+        place = Path(folder) / POLICY / POLICY_CONFIG
+        raise UserError(
+            f"{place}: not that of a policy ({error!r}); delete {place.parent}, "
+            "and the same command writes it again"
+        ) from error
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

@@ -170,6 +170,8 @@ def _parsed(group: dict[str, Any]) -> Statistics:
         arrays[name] = np.atleast_1d(np.asarray(group[name], np.float64))
         if not np.isfinite(arrays[name]).all():
             raise ValueError(f"{name} is not finite")
+    if (arrays["std"] < 0).any() or (arrays["q01"] > arrays["q99"]).any():
+        raise ValueError("std is negative, or q01 above q99")
     if len({array.shape for array in arrays.values()}) > 1 or arrays["mean"].ndim != 1:
         raise ValueError("its arrays are not of one length")
     return Statistics(**arrays, count=group.get("count"))
