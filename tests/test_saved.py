@@ -120,6 +120,14 @@ def test_without_a_whole_commit_record_there_is_no_checkpoint(tmp_path, text):
     assert restored(tmp_path)[0] == 1
 
 
+def test_training_does_not_begin_anew_because_every_checkpoint_is_damaged(tmp_path):
+    saved(tmp_path, 1, 2)
+    for folder in (tmp_path / "checkpoints").glob("step-*"):
+        cut(folder / "__0_0.distcp")
+    with pytest.raises(UserError, match=r"all 2 checkpoints are damaged .* delete them to train"):
+        restored(tmp_path)
+
+
 def test_other_tensors_are_an_error(tmp_path):
     saved(tmp_path, 1)
     for other in ({"weights.a": torch.zeros(4, 7)}, {"weights.c": torch.zeros(3)}):

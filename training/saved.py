@@ -81,16 +81,23 @@ class Saver:
             Its step; 0 if there is none, and nothing is filled then.
 
         Raises:
-            UserError: it has other tensors.
+            UserError: it has other tensors, or there are checkpoints and all are damaged.
         """
-        for checkpoint in self._agree(completed(self._run)):
+        there, first = self._agree(completed(self._run)), ""
+        for checkpoint in there:
             found = self._gather(checkpoint.damage(self._rank, self._world))
             damage = next((one for one in found if one), "")
             if damage:
+                first = first or damage
                 warn(passed_over(checkpoint, damage))
                 continue
             self._load(checkpoint, state)
             return checkpoint.step
+        if there:
+            raise UserError(
+                f"{self._folder}: all {len(there)} checkpoints are damaged (the newest: {first}); "
+                "restore one, or delete them to train from the beginning"
+            )
         return 0
 
     def save(self, step: int, state: dict[str, Tensor]) -> None:

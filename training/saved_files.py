@@ -21,7 +21,7 @@ class Checkpoint(NamedTuple):
     step: int
     path: Path
     files: Mapping[str, tuple[int, str]]
-    """Name: bytes, SHA-256."""
+    """Name: bytes, SHA-256; none if what says so cannot be read."""
 
     def damage(self, part: int = 0, parts: int = 1, thorough: bool = True) -> str:
         """What is wrong with its files, looking at every `parts`-th; "" if nothing is.
@@ -29,6 +29,8 @@ class Checkpoint(NamedTuple):
         Args:
             thorough: whether to read them, not just to look at their sizes.
         """
+        if not self.files:
+            return f"its {COMPLETE} cannot be read"
         for name in sorted(self.files)[part::parts]:
             size, expected = self.files[name]
             path = self.path / name
@@ -47,8 +49,7 @@ def completed(run: str | Path) -> list[Checkpoint]:
     folder = Path(run) / FOLDER
     names = os.listdir(folder) if folder.is_dir() else []
     steps = sorted((int(m[1]), m[0]) for name in names if (m := _NAME.fullmatch(name)))
-    found = (_completed(step, folder / name) for step, name in reversed(steps))
-    return [checkpoint for checkpoint in found if checkpoint is not None]
+    return [_completed(step, folder / name) for step, name in reversed(steps)]
 
 
 def latest(
@@ -78,10 +79,11 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _completed(step: int, path: Path) -> Checkpoint | None:
+def _completed(step: int, path: Path) -> Checkpoint:
+    """A folder got its name when all was in it: what is not there now was lost since."""
     try:
         head = json.loads((path / COMPLETE).read_text(encoding="utf-8"))
         files = {name: (int(size), str(text)) for name, (size, text) in head["files"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
+        files = {}
     return Checkpoint(step, path, files)
