@@ -7,9 +7,19 @@ method worked and says that this clip has no usable trajectory) or `failed` with
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class UserError(Exception):
     """A command cannot go on; its message says what, where and what to do."""
+
+
+def hint(name: str, known: Iterable[str]) -> str:
+    """What to write in place of a name that is none of the known ones: "did you mean a?"."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {near[0]}?" if near else f"there are {', '.join(names) or 'none'}"
 
 
 class ClipError(Exception):

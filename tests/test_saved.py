@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ego_ops.errors import UserError
 from training.saved import Saver
-from training.saved_files import completed, latest
+from training.saved_files import completed, latest, newest
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
@@ -151,25 +151,25 @@ def test_killed_while_saving(tmp_path):
     """A checkpoint that was there stays, or a newer one is; nothing half is ever taken for one."""
     seed = random.SystemRandom().randrange(10**6)
     print(f"seed {seed}")
-    dice, newest = random.Random(seed), 0
+    dice, reached = random.Random(seed), 0
     for _ in range(4):
         process = subprocess.Popen(
             [sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True
         )
         assert process.stdout.readline() == "ready\n"
         end = time.monotonic() + 60
-        while max((one.step for one in completed(tmp_path)), default=0) <= newest:
+        while newest(tmp_path) <= reached:
             assert time.monotonic() < end
             time.sleep(0.01)
         time.sleep(dice.random() * 0.1)
         process.send_signal(signal.SIGKILL)
         process.wait()
         found = latest(tmp_path, pytest.fail)
-        assert found.step > newest
-        newest = found.step
+        assert found.step > reached
+        reached = found.step
     now = state(0, 200_000)
-    assert saver(tmp_path).restore(now, pytest.fail) == newest
-    assert same(now, state(newest, 200_000))
+    assert saver(tmp_path).restore(now, pytest.fail) == reached
+    assert same(now, state(reached, 200_000))
     # What the killed ones left aside is gone.
     assert all(name.startswith("step-") for name in os.listdir(tmp_path / "checkpoints"))
 

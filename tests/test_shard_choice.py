@@ -65,10 +65,10 @@ def test_single_limits_add_to_a_policy_and_a_selection(tmp_path):
     assert count("min_travel_m=0.4", selection=out) == closer
     assert count("min_travel_m=-inf", "policy=paper", "max_side_m=inf") == every
     for text, message in (
-        ("min_travle_m=1", "did you mean min_travel_m?"),
+        ("min_travle_m=1", "no such limit; did you mean min_travel_m?"),
         ("min_travel_m=much", "could not convert"),
         ("min_travel_m", "could not convert"),
-        ("policy=lax", "did you mean policy?"),
+        ("policy=lax", "no such policy; there are paper, default, strict"),
     ):
         with pytest.raises(UserError, match=re.escape(f"limits {text}: {message}")):
             count(text)

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 
 from tests import minute_training as minute
-from training.saved_files import completed
+from training.saved_files import newest
 
 MAIN = "import sys; from workflows.cli import main; sys.exit(main(sys.argv[1:]))"
 PATIENCE_S = 200
@@ -48,13 +48,13 @@ class Run:
     def wait_for(self, step: int) -> int:
         """Wait until there is a checkpoint of that step or a later one; the newest's step."""
         end = time.monotonic() + PATIENCE_S
-        while (newest := _newest(self.folder)) < step:
+        while (reached := newest(self.folder)) < step:
             assert self.process.poll() is None, self.process.communicate()[0]
             if time.monotonic() > end:
                 self.kill_all()
                 raise AssertionError(f"no progress: {self.printed}")
             time.sleep(0.01)
-        return newest
+        return reached
 
     def workers(self) -> list[psutil.Process]:
         """The processes that train."""
@@ -97,10 +97,6 @@ class Run:
         lines = [line for line in self.text(1).splitlines() if line.startswith("egoscaler: ")]
         assert len(lines) == 1, lines
         return lines[0]
-
-
-def _newest(folder: Path) -> int:
-    return max((one.step for one in completed(folder)), default=0)
 
 
 def _trains(process: psutil.Process) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterator, Sequence
 
@@ -10,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ego_ops.errors import UserError
+from ego_ops.errors import UserError, hint
 from training.pi0.model import Pi0
 
 
@@ -56,9 +55,7 @@ def freeze(model: Pi0, parts: Sequence[str]) -> None:
     }
     for part in parts:
         if part not in modules:
-            near = difflib.get_close_matches(part, modules, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(modules)}"
-            raise UserError(f"freeze {part}: the model has no such part; {hint}")
+            raise UserError(f"freeze {part}: no such part; {hint(part, modules)}")
         for module in modules[part]:
             module.requires_grad_(False)
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 
-from ego_ops.errors import UserError
+from ego_ops.errors import UserError, hint
 from training.pi0.config import SIZES, Pi0Config
 
 
@@ -177,7 +176,5 @@ def get(name: str) -> TrainConfig:
         UserError: there is none.
     """
     if name not in CONFIGS:
-        near = difflib.get_close_matches(name, CONFIGS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(CONFIGS)}"
-        raise UserError(f"--config {name}: no such configuration; {hint}")
+        raise UserError(f"--config {name}: no such configuration; {hint(name, CONFIGS)}")
     return CONFIGS[name]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from ego_ops.errors import UserError
+from ego_ops.errors import UserError, hint
 from training.config import SourceConfig, TrainConfig
 
 
@@ -110,9 +109,7 @@ def _check_number(name: str, value: float, within: _Range) -> None:
 
 def _check_word(name: str, value: str, words: tuple[str, ...]) -> None:
     if value not in words:
-        near = difflib.get_close_matches(value, words, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(words)}"
-        raise UserError(f"{name} {value}: no such choice; {hint}")
+        raise UserError(f"{name} {value}: no such choice; {hint(value, words)}")
 
 
 def _check_sizes(config: TrainConfig) -> None:

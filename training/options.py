@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import types
 import typing
 from typing import Any, TypeVar
 
-from ego_ops.errors import UserError
+from ego_ops.errors import UserError, hint
 from training.pi0.config import SIZES, Pi0Config
 
 _Config = TypeVar("_Config")
@@ -59,9 +58,7 @@ def _set(config: Any, path: list[str], text: str, where: str) -> Any:
 def _known(name: str, names: list[str], where: str) -> str:
     if name in names:
         return name
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
-    raise UserError(f"{where}: no such field as {name}; {hint}")
+    raise UserError(f"{where}: no such field as {name}; {hint(name, names)}")
 
 
 def _value(text: str, kind: Any, where: str) -> Any:

@@ -52,6 +52,11 @@ def completed(run: str | Path) -> list[Checkpoint]:
     return [_completed(step, folder / name) for step, name in reversed(steps)]
 
 
+def newest(run: str | Path) -> int:
+    """The step of the newest completed checkpoint of a run's folder, 0 if there is none."""
+    return max((one.step for one in completed(run)), default=0)
+
+
 def latest(
     run: str | Path, warn: Callable[[str], None], thorough: bool = True
 ) -> Checkpoint | None:

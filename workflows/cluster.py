@@ -37,40 +37,63 @@ def connect(config: ExtractConfig) -> Iterator[int]:
     Raises:
         UserError: there is no cluster at the address, it has no room for the workers, or it broke.
     """
-    hush()
     # Ray would let perception run ahead until half its object store is full of units that a crash
     # then costs; now it is by twice what is being solved.
     os.environ.setdefault("RAY_DATA_DOWNSTREAM_CAPACITY_OBJECT_STORE_BUDGET_UTIL_THRESHOLD", "0")
-    import ray
-    from ray.exceptions import RayError, RayTaskError
+    room = (config.workers or cores()) * (config.cpus_per_worker + config.solves_per_worker)
+    stays = f"what is committed in {config.out}"
+    with session(config.address, math.ceil(room), stays) as nodes:
+        import ray
 
-    ours = not ray.is_initialized()
-    if ours:
-        workers = config.workers or _cores()
-        room = workers * (config.cpus_per_worker + config.solves_per_worker)
-        start(_address(config), math.ceil(room))
-    try:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = not config.quiet
         context.enable_rich_progress_bars, context.use_ray_tqdm = True, False
         # A unit may rightly take clips_per_shard times the clip's timeout to give its one row.
         context.execution_no_progress_timeout_s = -1
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         workers = _workers(config, nodes)
         # An actor whose node is lost while it starts counts as one that cannot start.
         context.max_consecutive_actor_init_deaths = 10 + 2 * workers
         yield workers
+
+
+@contextmanager
+def session(address: str | None, cpus: int, stays: str) -> Iterator[list[Mapping[str, float]]]:
+    """Ray for the length of one job; yields what each node has, as {"CPU": 8.0, "GPU": 1.0, ...}.
+
+    A Ray that this process is connected to already is used as it is, and left running.
+
+    Args:
+        address: of the cluster to join, see `joined`; without one, Ray is started on this machine.
+        cpus: that a Ray started here says it has (at least 4).
+        stays: what is not lost if Ray breaks, for the error: "checkpoints in runs/a".
+
+    Raises:
+        UserError: there is no cluster at the address, or it broke.
+    """
+    hush()
+    import ray
+    from ray.exceptions import RayError, RayTaskError
+
+    ours = not ray.is_initialized()
+    try:
+        if ours:
+            start(joined(address), cpus)
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        yield [node["Resources"] for node in ray.nodes() if node["Alive"]]
     except RayError as error:
         if isinstance(error, RayTaskError) and not isinstance(error.cause, RayError):
             raise  # our own code's
         raise UserError(
-            f"Ray failed: {line(error)}; what is committed in {config.out} stays: "
-            "run the same command to go on"
+            f"Ray failed: {line(error)}; {stays} stays: run the same command to go on"
         ) from error
     finally:
         if ours:
             ray.shutdown()
+
+
+def joined(address: str | None) -> str | None:
+    """The cluster to join: that of --address, or of RAY_ADDRESS, which a submitted job has."""
+    return address or os.environ.get("RAY_ADDRESS")
 
 
 def cpus(config: ExtractConfig) -> float:
@@ -166,17 +189,17 @@ def line(error: BaseException) -> str:
 def _workers(config: ExtractConfig, nodes: Sequence[Mapping[str, float]]) -> int:
     """How many perception actors to ask Ray for, given what each node has."""
     room = sum(_fit(config, node) for node in nodes)
-    if _address(config):
+    if joined(config.address):
         wanted = config.workers or room
         if room < wanted:  # actors that wait are what makes a cluster grow
             print(f"room for {room} of {wanted} workers now; the others wait for nodes", flush=True)
             return wanted
     else:
-        wanted = config.workers or (room if config.gpus_per_worker else _cores())
+        wanted = config.workers or (room if config.gpus_per_worker else cores())
     if 1 <= wanted <= room:
         return wanted
     cpus, gpus = (sum(node.get(name, 0.0) for node in nodes) for name in ("CPU", "GPU"))
-    advice = "give --workers to wait for nodes" if _address(config) else "change --workers"
+    advice = "give --workers to wait for nodes" if joined(config.address) else "change --workers"
     raise UserError(
         f"no room for {max(wanted, 1)} workers of {config.cpus_per_worker:g} CPUs and "
         f"{config.gpus_per_worker:g} GPUs, each with {config.solves_per_worker:g} CPUs to solve: "
@@ -192,9 +215,6 @@ def _fit(config: ExtractConfig, node: Mapping[str, float]) -> int:
     return int(room)
 
 
-def _address(config: ExtractConfig) -> str | None:
-    return config.address or os.environ.get("RAY_ADDRESS")
-
-
-def _cores() -> int:
+def cores() -> int:
+    """Of this machine."""
     return os.cpu_count() or 1

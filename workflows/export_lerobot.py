@@ -24,7 +24,6 @@ from training.export.folder import begun, finished
 from training.export.meta import write_meta
 from training.export.plan import Plan, plan
 from workflows import cluster
-from workflows.extract import ExtractConfig
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ def _make(config: LerobotConfig, planned: Plan, work: str) -> None:
     done = {path.name for path in Path(work, DONE).glob("*.parquet")}
     left = [n for n in range(planned.files) if f"{n:06d}.parquet" not in done]
     made = planned.files - len(left)
-    alone = not (config.address or os.environ.get("RAY_ADDRESS"))
+    alone = not cluster.joined(config.address)
     if alone and (len(left) < 2 or config.workers == 1):
         each = _here(config, planned, work, left)
     else:
@@ -109,16 +108,11 @@ def _here(config: LerobotConfig, planned: Plan, work: str, left: list[int]) -> I
 
 def _with_ray(config: LerobotConfig, planned: Plan, work: str, left: list[int]) -> Iterator[None]:
     """One task a file, so many at a time that none waits for the driver."""
-    asked = ExtractConfig(
-        out=work,
-        workers=config.workers,
-        solves_per_worker=0.0,
-        address=config.address,
-        quiet=True,
-    )
-    with cluster.connect(asked) as workers:
+    cpus = config.workers or cluster.cores()
+    with cluster.session(config.address, cpus, f"what is made in {work}") as nodes:
         import ray
 
+        workers = config.workers or int(sum(node.get("CPU", 0.0) for node in nodes))
         task = ray.remote(num_cpus=1, max_retries=-1)(_export)
         running: list = []
         for number in left:

@@ -8,7 +8,6 @@ driver too: run the same command again and it continues from the last checkpoint
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import time
@@ -28,7 +27,7 @@ from training.data.order import share
 from training.data.sample import Source
 from training.data.sources import open_sources
 from training.options import changed
-from training.saved_files import completed
+from training.saved_files import newest
 from training.tokeniser import Tokeniser
 from workflows import cluster
 from workflows.norm_stats import of_source
@@ -96,7 +95,7 @@ def run(config: PretrainConfig) -> Path:
             stats = _statistics(folder, sources)
             held_out = _held_out(wanted)
             job = Job(wanted, str(folder), sources, held_out, stats, words, crew.cpus)
-            begin = max((one.step for one in completed(folder)), default=0)
+            begin = newest(folder)
             if begin:
                 print(f"going on from step {begin}", flush=True)
             progress = Progress(folder, wanted, begin, config.quiet)
@@ -189,31 +188,16 @@ def _statistics(folder: Path, sources: Sequence[Source]) -> list[NormStats]:
 @contextmanager
 def _connected(config: PretrainConfig, folder: Path) -> Iterator[Crew]:
     """Ray, for as long as the training lasts, and the workers that it has room for."""
-    cluster.hush()
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")  # relative paths stay what they are
-    import ray
-    from ray.exceptions import RayError, RayTaskError
+    cpus = (config.workers or 1) * (config.cpus_per_worker or cluster.cores())
+    with (
+        cluster.interruptible(str(folder)),
+        cluster.session(config.address, cpus, f"what is saved in {folder}") as nodes,
+    ):
+        import ray
 
-    address = config.address or os.environ.get("RAY_ADDRESS")
-    ours = not ray.is_initialized()
-    with cluster.interruptible(str(folder)):
-        try:
-            if ours:
-                cluster.start(address, (config.workers or 1) * (config.cpus_per_worker or _cores()))
-            ray.data.DataContext.get_current().enable_progress_bars = False
-            logging.getLogger("ray.data").setLevel(logging.ERROR)
-            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-            yield crew(config, nodes, bool(address))
-        except RayError as error:
-            if isinstance(error, RayTaskError) and not isinstance(error.cause, RayError):
-                raise  # our own code's
-            raise UserError(
-                f"Ray failed: {cluster.line(error)}; checkpoints in {folder} stay: "
-                "run the same command to go on"
-            ) from error
-        finally:
-            if ours:
-                ray.shutdown()
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        yield crew(config, nodes, bool(cluster.joined(config.address)))
 
 
 def crew(config: PretrainConfig, nodes: Sequence[Mapping[str, float]], grows: bool) -> Crew:
@@ -230,7 +214,7 @@ def crew(config: PretrainConfig, nodes: Sequence[Mapping[str, float]], grows: bo
     if each not in (0, 1):
         raise UserError(f"--gpus-per-worker {each:g}: a worker trains on one GPU, or on none (0)")
     workers = config.workers or max(1, int(gpus / each) if each else 1)
-    fair = (cpus if grows else min(cpus, _cores())) / workers
+    fair = (cpus if grows else min(cpus, cluster.cores())) / workers
     most = max((node.get("CPU", 0.0) for node in nodes), default=0.0)
     share = config.cpus_per_worker or max(1, int(min(fair, most)))
     room = sum(
@@ -243,7 +227,3 @@ def crew(config: PretrainConfig, nodes: Sequence[Mapping[str, float]], grows: bo
             raise UserError(f"{what}: Ray has {cpus:g} CPUs and {gpus:g} GPUs; change --workers")
         print(f"{what} now; training begins when there are nodes for all", flush=True)
     return Crew(workers, share, each)
-
-
-def _cores() -> int:
-    return os.cpu_count() or 1

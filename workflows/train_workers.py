@@ -13,7 +13,7 @@ from ego_ops.errors import UserError
 from training.config import TrainConfig
 from training.data.norm import NormStats
 from training.data.sample import Source
-from training.saved_files import completed
+from training.saved_files import newest
 from training.tokeniser import Tokeniser
 from workflows import cluster
 
@@ -54,7 +54,7 @@ def train(job: Job, crew: Crew, losses: int, look: Callable[[], None]) -> None:
     Raises:
         UserError: of a worker, or workers were lost too often.
     """
-    lost, newest = 0, _newest(job)
+    lost, reached = 0, newest(job.folder)
     while True:
         error = _attempt(job, crew, look)
         if error is None:
@@ -62,8 +62,8 @@ def train(job: Job, crew: Crew, losses: int, look: Callable[[], None]) -> None:
         failure = _failure(error)
         if isinstance(failure, UserError):
             raise failure
-        before, newest = newest, _newest(job)
-        lost = 1 if newest > before else lost + 1
+        before, reached = reached, newest(job.folder)
+        lost = 1 if reached > before else lost + 1
         if lost > losses:
             (Path(job.folder) / _FAILURE).write_text(f"{error}\n", encoding="utf-8")
             raise UserError(
@@ -71,12 +71,8 @@ def train(job: Job, crew: Crew, losses: int, look: Callable[[], None]) -> None:
                 f"see {job.folder}/{_FAILURE}): mend that and run the same command to go on"
             ) from failure
         print(
-            f"workers were lost ({cluster.line(failure)}): going on from step {newest}", flush=True
+            f"workers were lost ({cluster.line(failure)}): going on from step {reached}", flush=True
         )
-
-
-def _newest(job: Job) -> int:
-    return max((one.step for one in completed(job.folder)), default=0)
 
 
 def _attempt(job: Job, crew: Crew, look: Callable[[], None]) -> BaseException | None:

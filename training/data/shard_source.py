@@ -8,7 +8,6 @@ still, marked as not recorded.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import hashlib
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 
 from ego_ops import shards
 from ego_ops.curation import selected
-from ego_ops.errors import UserError
+from ego_ops.errors import UserError, hint
 from ego_ops.quality_policy import FENCED, PRESETS, Bound, Policy, bounds, tried
 from ego_ops.quality_select import Sample
 from ego_ops.storage import Store, store
@@ -183,13 +182,14 @@ def _limits(config: SourceConfig, where: Store) -> list[Bound]:
     known = [field.name for field in fields(Policy)]
     for text in config.limits:
         name, _, value = text.partition("=")
-        if name == "policy" and value in PRESETS:
-            policy = PRESETS[value]
-            continue
         try:
+            if name == "policy":
+                if value not in PRESETS:
+                    raise ValueError(f"no such policy; {hint(value, PRESETS)}")
+                policy = PRESETS[value]
+                continue
             if name not in known:
-                near = difflib.get_close_matches(name, [*known, "policy"], n=1)
-                raise ValueError(f"did you mean {near[0]}?" if near else "no such limit")
+                raise ValueError(f"no such limit; {hint(name, [*known, 'policy'])}")
             changes[name] = float(value)
         except ValueError as error:
             raise UserError(f"source {config.path}: limits {text}: {error}") from error
