@@ -1,8 +1,9 @@
-"""Small JPEGs of frames, letterboxed as openpi's models expect their images."""
+"""Small JPEGs of frames, letterboxed as openpi's models expect their images, and back."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -39,3 +40,15 @@ def encode_jpegs(
         bgr = cv2.cvtColor(letterbox(image, size), cv2.COLOR_RGB2BGR)
         jpegs.append(cv2.imencode(".jpg", bgr, parameters)[1].tobytes())
     return jpegs
+
+
+def decode(file: Any) -> NDArray[np.uint8] | None:
+    """A JPEG or PNG file's bytes as an (H, W, 3) RGB image; None if they are not a whole one.
+
+    Args:
+        file: bytes, or anything with a buffer of them; None is no file.
+    """
+    data = np.frombuffer(file, np.uint8) if file is not None else np.empty(0, np.uint8)
+    # Of nothing at all OpenCV makes an exception.
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if len(data) else None
+    return cast("NDArray[np.uint8] | None", image)

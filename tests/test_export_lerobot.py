@@ -98,7 +98,7 @@ def test_statistics_are_those_of_what_is_in_it(exported: Path) -> None:
     data = pq.read_table(exported / "data").sort_by("index")
     for name in ("observation.state", "action", "timestamp", "index", "task_index"):
         values = np.array(data[name].to_pylist(), float).reshape(len(data), -1)
-        _same(stats[name], values, 1 / 65536)
+        _same(stats[name], values, 3 / 65536)
     films = sorted((exported / "videos").rglob("*.mp4"))
     pixels = np.concatenate([_pixels(path) for path in films])
     _same(stats[KEY], pixels.reshape(-1, 3) / 255, 1e-9, len(pixels))

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from ego_ops import video_pyav
 from ego_ops.errors import ClipError, UserError
+from ego_ops.jpeg import decode
 from training.data.lerobot_index import Dataset
 from training.data.lerobot_layout import ACTION, SIDE, STATE, as_array
 from training.data.sample import Window
@@ -147,9 +147,7 @@ class _Stored(Sequence[NDArray[np.uint8]]):
         return len(self._files)
 
     def __getitem__(self, number):  # type: ignore[no-untyped-def]
-        file = self._files[number].as_buffer()
-        data = np.frombuffer(file, np.uint8) if file is not None else np.empty(0, np.uint8)
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if len(data) else None
+        image = decode(self._files[number].as_buffer())
         if image is None:
             raise UserError(f"{self._where}: the picture of frame {number} cannot be read")
         return image

@@ -62,17 +62,17 @@ class Histogram:
 
     moments: Moments
     bins: NDArray[np.int64]
-    """(D, BINS)."""
+    """(D, number of bins)."""
 
     @staticmethod
-    def of(values: NDArray[np.floating], moments: Moments) -> Histogram:
-        """Of (n, D) values, none beyond the range of `moments`."""
+    def of(values: NDArray[np.floating], moments: Moments, bins: int = BINS) -> Histogram:
+        """Of (n, D) values, none beyond the range of `moments`, in so many bins."""
         low, high = _bent(moments.min, moments), _bent(moments.max, moments)
         place = (_bent(values, moments) - low) / np.where(high > low, high - low, 1)
-        index = np.clip((place * BINS).astype(np.int64), 0, BINS - 1)
+        index = np.clip((place * bins).astype(np.int64), 0, bins - 1)
         size = index.shape[1]
-        flat = (index + np.arange(size) * BINS).reshape(-1)
-        return Histogram(moments, np.bincount(flat, minlength=size * BINS).reshape(size, BINS))
+        flat = (index + np.arange(size) * bins).reshape(-1)
+        return Histogram(moments, np.bincount(flat, minlength=size * bins).reshape(size, bins))
 
     def __add__(self, other: Histogram) -> Histogram:
         """Of both together; `moments` are those of all values already."""
@@ -87,7 +87,7 @@ class Histogram:
         inside = self.bins[row, at]
         part = (wanted - (below[row, at] - inside)) / np.maximum(inside, 1)
         low, high = _bent(self.moments.min, self.moments), _bent(self.moments.max, self.moments)
-        bent = low + (at + part) / BINS * (high - low)
+        bent = low + (at + part) / self.bins.shape[1] * (high - low)
         found = self.moments.mean + _unit(self.moments) * np.sinh(bent)
         return np.clip(found, self.moments.min, self.moments.max)
 

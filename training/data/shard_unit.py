@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,6 +15,7 @@ from ego_ops import rows, shards
 from ego_ops.curation import smoothed
 from ego_ops.errors import UserError
 from ego_ops.geometry.actions import IDENTITY, actions
+from ego_ops.jpeg import decode
 from ego_ops.storage import Store
 from training.data.sample import Window
 
@@ -78,12 +78,11 @@ class ShardUnit:
 
     def _picture(self, step: int, clip: int) -> NDArray[np.uint8]:
         assert self.frames is not None
-        jpeg = np.frombuffer(self.frames[step].as_buffer(), np.uint8)
-        image = cv2.imdecode(jpeg, cv2.IMREAD_COLOR) if len(jpeg) else None
+        image = decode(self.frames[step].as_buffer())
         if image is None:
             where = f"step {step - int(self.first[clip])}"
             raise _bad(self.place, self.ids[clip], f"the frame of {where} is no whole JPEG")
-        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+        return image
 
 
 def read_rows(where: Store, part: str, ids: Sequence[str], columns: Sequence[str]) -> pa.Table:

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ego_ops.errors import UserError
+from ego_ops.jpeg import decode
 from ego_ops.storage import store
 from ego_ops.storage_errors import unwritable
 from training.data.lerobot_layout import (
@@ -99,8 +100,7 @@ class _Clips:
 def _pictures(unit: ShardUnit) -> Iterator[NDArray[np.uint8]]:
     assert unit.frames is not None
     for step, jpeg in enumerate(unit.frames):
-        data = np.frombuffer(jpeg.as_buffer(), np.uint8)
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
+        image = decode(jpeg.as_buffer())
         if image is None or image.shape != (SIDE, SIDE, 3):
             clip = int(np.searchsorted(unit.first, step, side="right")) - 1
             what = "no whole JPEG" if image is None else f"{image.shape[1]} x {image.shape[0]}"

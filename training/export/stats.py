@@ -8,10 +8,14 @@ where it averages those of its episodes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from functools import reduce
+from operator import add
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from training.data.moments import Histogram, Moments
 
 QUANTILES = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
 NAMES = ("min", "max", "mean", "std", "count", *QUANTILES)
@@ -63,19 +67,29 @@ class Total:
     """Statistics of all episodes, from those of each; quantiles from what is added besides."""
 
     def __init__(self) -> None:
-        self._moments: list[Stats] = []
+        self._all: Moments | None = None
 
-    def add(self, episodes: Sequence[Mapping[str, ArrayLike]]) -> None:
+    def add(self, episodes: Iterable[Mapping[str, ArrayLike]]) -> None:
         """Episodes' statistics of one feature."""
-        parts = [{name: np.asarray(one[name], float) for name in NAMES[:5]} for one in episodes]
-        if self._moments:
-            parts.append(self._moments.pop())
-        self._moments.append(_merged(parts))
+        for one in episodes:
+            mean, std, low, high = (
+                np.asarray(one[name], np.float64) for name in ("mean", "std", "min", "max")
+            )
+            count = int(np.asarray(one["count"])[0])
+            each = Moments(count, mean, std**2 * count, low, high)
+            self._all = each if self._all is None else self._all + each
 
     @property
     def moments(self) -> Stats:
         """All but the quantiles."""
-        return self._moments[0]
+        every = self._every()
+        return {
+            "min": every.min,
+            "max": every.max,
+            "mean": every.mean,
+            "std": every.std,
+            "count": np.array([every.count]),
+        }
 
     def with_levels(self, counts: NDArray[np.int64]) -> Stats:
         """All, for pictures with `counts` (3, LEVELS) pixels of each value."""
@@ -83,37 +97,12 @@ class Total:
         return {**self.moments, **{name: found[name] for name in QUANTILES}}
 
     def with_values(self, pieces: Iterable[NDArray]) -> Stats:
-        """All, for numbers that come in pieces of (n, D): true to a 65,536th of their range."""
-        low, high = self.moments["min"], self.moments["max"]
-        span = np.where(high > low, high - low, 1.0)
-        counts = np.zeros((len(low), _BINS), np.int64)
-        for piece in pieces:
-            at = ((np.asarray(piece, np.float64) - low) / span * _BINS).astype(np.int64)
-            for column, bins in enumerate(np.clip(at, 0, _BINS - 1).T):
-                counts[column] += np.bincount(bins, minlength=_BINS)
-        below = np.cumsum(counts, axis=1)
-        found = dict(self.moments)
-        for name, share in QUANTILES.items():
-            target = share * below[:, -1]
-            at = (below >= target[:, None]).argmax(1)
-            here = np.take_along_axis(counts, at[:, None], 1)[:, 0]
-            before = np.take_along_axis(below, at[:, None], 1)[:, 0] - here
-            value = low + (at + (target - before) / here) / _BINS * span
-            found[name] = np.clip(value, low, high)
-        return found
+        """All, for numbers that come in pieces of (n, D): quantiles to the width of a bin of
+        `Histogram`."""
+        every = self._every()
+        bins = reduce(add, (Histogram.of(piece, every, _BINS) for piece in pieces))
+        return {**self.moments, **{name: bins.quantile(at) for name, at in QUANTILES.items()}}
 
-
-def _merged(parts: Sequence[Stats]) -> Stats:
-    """Moments of all, from those of each: Chan et al., "Updating Formulae", 1979."""
-    stacked = {name: np.stack([part[name] for part in parts]) for name in NAMES[:5]}
-    share = stacked["count"].reshape(-1, *[1] * (stacked["mean"].ndim - 1))
-    total = share.sum(0)
-    mean = (stacked["mean"] * share).sum(0) / total
-    square = ((stacked["std"] ** 2 + (stacked["mean"] - mean) ** 2) * share).sum(0) / total
-    return {
-        "min": stacked["min"].min(0),
-        "max": stacked["max"].max(0),
-        "mean": mean,
-        "std": np.sqrt(square),
-        "count": stacked["count"].sum(0),
-    }
+    def _every(self) -> Moments:
+        assert self._all is not None, "there is a first episode"
+        return self._all

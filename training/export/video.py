@@ -26,7 +26,7 @@ Image = NDArray[np.uint8]
 
 
 def encode(path: str, images: Iterable[Image], fps: int) -> int:
-    """Write (SIDE, SIDE, 3) BGR pictures as a video of `fps` frames a second.
+    """Write (SIDE, SIDE, 3) RGB pictures as a video of `fps` frames a second.
 
     Frame n is shown at exactly n / fps seconds: time stamps are whole numbers of frames.
 
@@ -44,7 +44,7 @@ def encode(path: str, images: Iterable[Image], fps: int) -> int:
         stream.time_base = stream.codec_context.time_base = tick
         stream.codec_context.thread_count = 1  # files are encoded side by side, one to a core
         for image in images:
-            frame = VideoFrame.from_ndarray(image, format="bgr24")
+            frame = VideoFrame.from_ndarray(image, format="rgb24")
             frame.pts, frame.time_base = count, tick
             container.mux(stream.encode(frame))
             count += 1
