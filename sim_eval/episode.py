@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
-SUCCESS, FAILURE = "success", "failure"
-INVALID_ACTION = "invalid_action"
-POLICY_ERROR, ENVIRONMENT_ERROR = "policy_error", "environment_error"
+SUCCESS: Final = "success"
+FAILURE: Final = "failure"
+INVALID_ACTION: Final = "invalid_action"
+POLICY_ERROR: Final = "policy_error"
+ENVIRONMENT_ERROR: Final = "environment_error"
 
 JUDGED = (SUCCESS, FAILURE, INVALID_ACTION)
 """Outcomes that say something of the policy: success rates are over these. An invalid action (not

@@ -1,0 +1,118 @@
+"""What a process that may die was doing: in a file that outlives it.
+
+Simulators crash with a signal, or hang in native code that lets no Python thread run. So what is
+done next is written down before it is done, and a timer of the interpreter's own (faulthandler)
+ends a process that is stuck. Whoever reads the file afterwards knows the episode that it was.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import NamedTuple
+
+from sim_eval.suite import Environment, Floats, Image, Observation
+
+_ID, _DOING = 16, 64  # bytes: an episode's id, and what is done in it
+_IDLE = b" " * (_ID + _DOING)
+
+
+class Journal:
+    """Of one process.
+
+    Args:
+        path: of the file.
+        timeout: seconds after which something that is being done counts as stuck: the process ends.
+    """
+
+    def __init__(self, path: str, timeout: float):
+        self._timeout = timeout
+        self._file = open(path, "wb", buffering=0)  # noqa: SIM115  open as long as the process is
+        self._file.write(_IDLE)
+        faulthandler.enable(self._file)  # a signal leaves its name behind what was being done
+
+    @contextmanager
+    def doing(self, episode: str, what: str) -> Iterator[None]:
+        """For the length of something that may not return."""
+        text = f"{episode:{_ID}.{_ID}}{what:{_DOING}.{_DOING}}".encode()
+        os.pwrite(self._file.fileno(), text, 0)
+        faulthandler.dump_traceback_later(self._timeout, exit=True, file=self._file)
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+            os.pwrite(self._file.fileno(), _IDLE, 0)
+
+
+class Death(NamedTuple):
+    """How a process ended."""
+
+    episode: str
+    """The id of the one that was at work, or "" if none was."""
+    what: str
+    """One line: what was done, and what ended it if that is known."""
+
+
+def post_mortem(path: str) -> Death:
+    """Read the journal of a process that has ended, and remove it."""
+    try:
+        with open(path, "rb") as file:
+            doing, trace = file.read(len(_IDLE)), file.read()
+        os.unlink(path)
+    except FileNotFoundError:
+        return Death("", "it left no word")
+    text = doing.decode(errors="replace")
+    episode, what = text[:_ID].strip(), text[_ID:].strip()
+    first = trace.decode(errors="replace").partition("\n")[0]
+    if first.startswith("Timeout"):
+        why = "stuck"
+    elif first.startswith("Fatal Python error: "):
+        why = first.removeprefix("Fatal Python error: ")
+    else:
+        why = "its process ended or was killed"
+    return Death(episode, f"{what}: {why}" if what else why)
+
+
+class Watched:
+    """An environment that writes down what it does. Its attribute `episode` is the id."""
+
+    episode = ""
+
+    def __init__(self, environment: Environment, journal: Journal):
+        self._environment, self._journal = environment, journal
+        self._steps = 0
+
+    def reset(self, task: str, seed: int) -> None:
+        self._steps = 0
+        with self._journal.doing(self.episode, "reset"):
+            self._environment.reset(task, seed)
+
+    def observe(self) -> Observation:
+        with self._doing("observation"):
+            return self._environment.observe()
+
+    def picture(self) -> Image:
+        with self._doing("picture"):
+            return self._environment.picture()
+
+    def step(self, action: Floats) -> bool:
+        with self._doing("step"):
+            solved = self._environment.step(action)
+        self._steps += 1
+        return solved
+
+    def state(self) -> bytes:
+        return self._environment.state()
+
+    def expert(self) -> Floats:
+        with self._doing("expert's action"):
+            return self._environment.expert()
+
+    def close(self) -> None:
+        with self._doing("end"):
+            self._environment.close()
+
+    def _doing(self, what: str) -> AbstractContextManager[None]:
+        return self._journal.doing(self.episode, f"{what} at step {self._steps}")
