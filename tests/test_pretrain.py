@@ -112,6 +112,7 @@ def test_options_that_do_not_fit(option, said):
         ("optimiser.peak=NaN", "optimiser.peak nan: must be more than 0 and finite"),
         ("optimiser.peak=Infinity", "optimiser.peak inf: must be more than 0 and finite"),
         ("optimiser.betas=[0.9,1]", "optimiser.betas 1.0: must be at least 0 and less than 1"),
+        ("lora=4096", "lora 4096: must be at least 1 and at most 1024"),
         ("loss=foo", "loss foo: no such choice; there are real, padded"),
         ("precision=fp8", "precision fp8: no such choice"),
         ("parallel=fspd", "parallel fspd: no such choice; did you mean fsdp"),
@@ -128,6 +129,19 @@ def test_options_that_do_not_fit(option, said):
 def test_values_that_training_cannot_use(option, said):
     with pytest.raises(UserError, match=re.escape(said)):
         configured(PretrainConfig("pi0_tiny", option=(option,)))
+
+
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [
+        ({"workers": 0}, "--workers 0: must be at least 1"),
+        ({"cpus_per_worker": -1}, "--cpus-per-worker -1: must be at least 1"),
+        ({"restarts": -1}, "--restarts -1: must be at least 0"),
+    ],
+)
+def test_numbers_of_workers_that_make_no_sense(tmp_path, field, said):
+    with pytest.raises(UserError, match=said):
+        run(PretrainConfig("pi0_tiny", out=str(tmp_path / "run"), **field))
 
 
 def test_all_configurations_make_sense():
@@ -155,15 +169,13 @@ def test_flags_stand_for_fields(tmp_path, monkeypatch):
 def test_workers_are_those_that_there_is_room_for(capsys):
     gpus = [{"CPU": 16.0, "GPU": 4.0}] * 2
     cores = os.cpu_count() or 1
-    assert crew(PretrainConfig(), gpus, True) == (8, 4, 1.0)
-    assert crew(PretrainConfig(workers=4), gpus, True) == (4, 8, 1.0)
-    assert crew(PretrainConfig(gpus_per_worker=0), gpus, True) == (1, 16, 0.0)
+    assert crew(PretrainConfig(), gpus, True) == (8, 4, 1)
+    assert crew(PretrainConfig(workers=4), gpus, True) == (4, 8, 1)
+    assert crew(PretrainConfig(gpus_per_worker=0), gpus, True) == (1, 16, 0)
     assert crew(PretrainConfig(), [{"CPU": 64.0}], False) == (1, min(64, cores), 0.0)
-    with pytest.raises(UserError, match=r"--gpus-per-worker 0\.5: a worker trains on one GPU"):
-        crew(PretrainConfig(gpus_per_worker=0.5), gpus, True)
     with pytest.raises(UserError, match=r"room for 8 of 9 workers .* change --workers"):
         crew(PretrainConfig(workers=9, cpus_per_worker=1), gpus, False)
-    assert crew(PretrainConfig(workers=9, cpus_per_worker=1), gpus, True) == (9, 1, 1.0)
+    assert crew(PretrainConfig(workers=9, cpus_per_worker=1), gpus, True) == (9, 1, 1)
     assert "room for 8 of 9 workers" in capsys.readouterr().out
 
 

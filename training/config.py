@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ego_ops.errors import UserError, hint
 from training.pi0.config import SIZES, Pi0Config
@@ -111,43 +111,39 @@ def _registry(*configs: TrainConfig) -> dict[str, TrainConfig]:
     return {config.name: config for config in configs}
 
 
+_FULL = TrainConfig(
+    name="pi0_ego",
+    model=SIZES["pi0"],
+    sources=(SourceConfig("shards"),),
+    initial="google/paligemma-3b-pt-224",
+    recompute="selective",
+    compile=True,
+)
+
 CONFIGS = _registry(
-    TrainConfig(
-        name="pi0_ego",
-        model=SIZES["pi0"],
-        sources=(SourceConfig("shards"),),
-        initial="google/paligemma-3b-pt-224",
-        recompute="selective",
-        compile=True,
-    ),
-    TrainConfig(
+    _FULL,
+    replace(
+        _FULL,
         name="pi0_ego_bridge",
-        model=SIZES["pi0"],
         sources=(
             SourceConfig("shards", weight=0.5),
             SourceConfig("bridge", kind="lerobot", name="bridge", weight=0.5),
         ),
-        initial="google/paligemma-3b-pt-224",
-        recompute="selective",
-        compile=True,
     ),
-    TrainConfig(
+    replace(
+        _FULL,
         name="pi0_finetune",
-        model=SIZES["pi0"],
         sources=(SourceConfig("robot", kind="lerobot", name="robot"),),
         initial="lerobot/pi0_base",
-        recompute="selective",
-        compile=True,
     ),
-    TrainConfig(
+    replace(
+        _FULL,
         name="pi05_finetune",
         model=SIZES["pi05"],
         sources=(SourceConfig("robot", kind="lerobot", name="robot", normalise="quantile"),),
         initial="lerobot/pi05_base",
         optimiser=OptimiserConfig(peak=5e-5, end=5e-6, warmup=10_000, ema=0.999),
         batch=256,
-        recompute="selective",
-        compile=True,
     ),
     TrainConfig(
         name="pi0_tiny",

@@ -27,6 +27,7 @@ class _Range(NamedTuple):
         return f"{low} and {'less than' if self.open_high else 'at most'} {self.high:g}"
 
 
+_SMOOTHEST = 99
 _COUNT, _NATURAL = _Range(1), _Range(0)
 _POSITIVE = _Range(0, open_low=True)
 
@@ -36,7 +37,7 @@ _RANGES = {
     "accumulate": _COUNT,
     "held_out": _Range(0, 1),
     "seed": _Range(0, 2**63),
-    "lora": _COUNT,
+    "lora": _Range(1, 1024, open_high=False),
     "lora_alpha": _POSITIVE,
     "log_every": _COUNT,
     "save_every": _COUNT,
@@ -132,9 +133,9 @@ def _check_source(source: SourceConfig) -> None:
     _check_word(f"{where}.kind", source.kind, ("shards", "lerobot"))
     _check_word(f"{where}.normalise", source.normalise, ("mean_std", "quantile"))
     _check_number(f"{where}.weight", source.weight, _POSITIVE)
-    if source.smooth < 1 or source.smooth % 2 == 0:
+    if source.smooth % 2 == 0 or not 1 <= source.smooth <= _SMOOTHEST:
         raise UserError(
-            f"{where}.smooth {source.smooth}: must be an odd number of steps, 1 or more"
+            f"{where}.smooth {source.smooth}: must be an odd number of steps, 1 to {_SMOOTHEST}"
         )
     if "/" in source.name or source.name.startswith("."):
         raise UserError(f"{where}: {source.name!r} names a file: no '/' or '.' at its beginning")

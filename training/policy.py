@@ -146,7 +146,8 @@ class Policy:
                     f"{array.shape} of {array.dtype}"
                 )
         state = np.asarray(sight.state)
-        if state.shape != (self.state_size,) or not np.isfinite(state).all():
+        numbers = state.dtype.kind in "fiu"
+        if not numbers or state.shape != (self.state_size,) or not np.isfinite(state).all():
             raise UserError(
                 f"the state is {self.state_size} finite numbers, as those of source "
                 f"{self.source}; this is {state.tolist()}"

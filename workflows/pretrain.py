@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from ego_ops.errors import UserError
 from ego_ops.storage import store
@@ -60,8 +61,8 @@ class PretrainConfig:
     A batch is shared out to them evenly."""
     cpus_per_worker: int | None = None
     """CPUs of each worker; by default its share of what Ray has."""
-    gpus_per_worker: float | None = None
-    """GPUs of each worker, 0 or 1; by default 1 where Ray has any."""
+    gpus_per_worker: Literal[0, 1] | None = None
+    """GPUs of each worker; by default 1 where Ray has any."""
     restarts: int = 3
     """How many times in a row workers may be lost without a new checkpoint."""
     address: str | None = None
@@ -79,6 +80,7 @@ def run(config: PretrainConfig) -> Path:
             training diverged, workers were lost too often, or the run was interrupted.
     """
     begun = time.monotonic()
+    _check_counts(config)
     wanted = configured(config)
     words = _tokeniser(wanted)
     folder = _folder(config.out or f"runs/{wanted.name}")
@@ -90,6 +92,8 @@ def run(config: PretrainConfig) -> Path:
         if done >= wanted.steps:
             print(f"nothing left to do: {done} steps are trained, the policy is in {policy}")
             return policy
+        if not config.quiet:
+            print(f"training {wanted.name} into {folder}: starting Ray", flush=True)
         with _connected(config, folder) as crew:
             share(0, wanted.batch, 0, crew.workers)  # an error now, not on every worker
             stats = _statistics(folder, sources)
@@ -104,6 +108,13 @@ def run(config: PretrainConfig) -> Path:
     took = duration(time.monotonic() - begun)
     print(f"trained to step {wanted.steps} in {took}; the policy is in {policy}")
     return policy
+
+
+def _check_counts(config: PretrainConfig) -> None:
+    for name, least in (("workers", 1), ("cpus_per_worker", 1), ("restarts", 0)):
+        value = getattr(config, name)
+        if value is not None and value < least:
+            raise UserError(f"--{name.replace('_', '-')} {value}: must be at least {least}")
 
 
 def configured(config: PretrainConfig) -> TrainConfig:
@@ -210,19 +221,17 @@ def crew(config: PretrainConfig, nodes: Sequence[Mapping[str, float]], grows: bo
         UserError: there is no room for them.
     """
     cpus, gpus = (sum(node.get(name, 0.0) for node in nodes) for name in ("CPU", "GPU"))
-    each = float(gpus > 0) if config.gpus_per_worker is None else config.gpus_per_worker
-    if each not in (0, 1):
-        raise UserError(f"--gpus-per-worker {each:g}: a worker trains on one GPU, or on none (0)")
-    workers = config.workers or max(1, int(gpus / each) if each else 1)
+    each = int(gpus > 0) if config.gpus_per_worker is None else config.gpus_per_worker
+    workers = config.workers or max(1, int(gpus) if each else 1)
     fair = (cpus if grows else min(cpus, cluster.cores())) / workers
     most = max((node.get("CPU", 0.0) for node in nodes), default=0.0)
     share = config.cpus_per_worker or max(1, int(min(fair, most)))
     room = sum(
-        int(min(node.get("CPU", 0.0) / share, node.get("GPU", 0.0) / each if each else math.inf))
+        int(min(node.get("CPU", 0.0) / share, node.get("GPU", 0.0) if each else math.inf))
         for node in nodes
     )
     if room < workers:
-        what = f"room for {room} of {workers} workers of {share} CPUs and {each:g} GPUs"
+        what = f"room for {room} of {workers} workers of {share} CPUs and {each} GPUs"
         if not grows:
             raise UserError(f"{what}: Ray has {cpus:g} CPUs and {gpus:g} GPUs; change --workers")
         print(f"{what} now; training begins when there are nodes for all", flush=True)

@@ -41,7 +41,7 @@ class Crew(NamedTuple):
 
     workers: int
     cpus: int
-    gpus: float
+    gpus: int
 
 
 def train(job: Job, crew: Crew, losses: int, look: Callable[[], None]) -> None:

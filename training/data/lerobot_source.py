@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ego_ops.errors import UserError
+from ego_ops.errors import UserError, hint
 from training.config import SourceConfig
 from training.data.keyed import held_out as chosen
 from training.data.lerobot_index import read_index, read_info
@@ -111,14 +111,16 @@ def _cameras(config: SourceConfig, features: dict[str, Any]) -> dict[str, str]:
     there = [name for name, feature in features.items() if _is_picture(feature)]
     chosen: dict[str, str] = {}
     for text in config.cameras:
-        feature, _, camera = text.partition("=")
-        if feature not in there or camera not in CAMERAS:
-            raise UserError(
-                f"source {config.path}: cameras {text}: not of the form feature=camera; features: "
-                f"{', '.join(there) or 'none'}; cameras: {', '.join(CAMERAS)}"
-            )
+        feature, equals, camera = text.partition("=")
+        where = f"source {config.path}: cameras {text}"
+        if not equals:
+            raise UserError(f"{where}: not of the form feature=camera")
+        if feature not in there:
+            raise UserError(f"{where}: no such feature of pictures; {hint(feature, there)}")
+        if camera not in CAMERAS:
+            raise UserError(f"{where}: π0 has no such camera; {hint(camera, CAMERAS)}")
         if camera in chosen.values():
-            raise UserError(f"source {config.path}: cameras {text}: {camera} is taken already")
+            raise UserError(f"{where}: {camera} is taken already")
         chosen[feature] = camera
     if not chosen:
         named = {name.rsplit(".", 1)[-1]: name for name in there}

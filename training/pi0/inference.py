@@ -33,30 +33,26 @@ def cast(model: Pi0, dtype: torch.dtype = torch.bfloat16) -> Pi0:
 class GraphSampler:
     """`Pi0.sample` as one CUDA graph, for observations of one shape."""
 
-    def __init__(
-        self, model: Pi0, observation: Observation, steps: int = 10, compile: bool = False
-    ):
-        """Capture, which takes seconds (with `compile`, minutes).
+    def __init__(self, model: Pi0, observation: Observation, steps: int = 10):
+        """Capture, which takes seconds.
 
         Args:
             observation: an example, on the GPU; later ones have its shapes and its `padded`.
-            compile: let torch.compile fuse kernels first.
         """
         config = model.config
         shape = (len(observation.state), config.horizon, config.action_size)
         self._noise = torch.zeros(shape, device=observation.state.device)
-        self._inputs = Observation(**{n: v.clone() for n, v in _tensors(observation).items()},
-                                   padded=observation.padded)  # fmt: skip
-        sample = torch.compile(model.sample, dynamic=False) if compile else model.sample
+        held = {name: value.clone() for name, value in _tensors(observation).items()}
+        self._inputs = Observation(**held, padded=observation.padded)
         aside = torch.cuda.Stream()
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
             for _ in range(_WARM_UP):
-                sample(self._inputs, self._noise, steps)
+                model.sample(self._inputs, self._noise, steps)
         torch.cuda.synchronize()
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
-            self._actions = sample(self._inputs, self._noise, steps)
+            self._actions = model.sample(self._inputs, self._noise, steps)
 
     def __call__(self, observation: Observation, noise: Tensor | None = None) -> Tensor:
         """As `Pi0.sample`.
