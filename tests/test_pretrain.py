@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from training.log import Log
 from training.options import changed
 from training.pi0.config import SIZES
 from training.saved import Saver
-from training.saved_files import completed, latest
+from training.saved_files import completed
 from workflows.pretrain import PretrainConfig, configured, crew, run
 from workflows.train_progress import Progress
 
@@ -266,8 +265,6 @@ def test_two_workers_train_with_sharded_weights(tmp_path, capsys):
 
     assert run(job(tmp_path, workers=2)) == policy
     assert "nothing left to do: 30 steps are trained" in capsys.readouterr().out
-    run(job(tmp_path, "parallel=fsdp", workers=2, steps=40))
-    assert policy_folder.load(policy).trained["steps"] == 40
     with pytest.raises(
         UserError, match=r"has a run of another configuration \(seed 42 there, 1 now\)"
     ):
@@ -279,7 +276,7 @@ def test_a_workers_error_is_its_own_line(tmp_path, capsys):
     with pytest.raises(UserError, match="a batch of 8 cannot be shared by 3 workers"):
         run(job(tmp_path, workers=3))
     with pytest.raises(UserError, match=r"^step \d+: the norm of the gradient is") as caught:
-        run(job(tmp_path, "optimiser.peak=1e30", workers=2))
+        run(job(tmp_path, "optimiser.peak=1e30"))
     assert "\n" not in str(caught.value)
     assert "workers were lost" not in capsys.readouterr().out
 
@@ -296,28 +293,6 @@ def test_workers_that_always_fail_are_given_up(tmp_path, capsys):
     assert "\n" not in str(caught.value)
     assert capsys.readouterr().out.count("workers were lost") == 1
     assert "Traceback" in (tmp_path / "run" / "failure.txt").read_text()
-
-
-@pytest.mark.usefixtures("ray_cluster")
-def test_a_full_disk_costs_no_checkpoint(tmp_path, capsys):
-    disk = tmp_path / "run"
-    disk.mkdir()
-    if os.geteuid() or not shutil.which("mount"):
-        pytest.skip("to mount a small disk one must be root")
-    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("this root may not mount")
-    try:
-        with pytest.raises(UserError, match=r"step-000000\d0: No space left on device") as caught:
-            run(job(tmp_path))
-        assert "\n" not in str(caught.value)
-        kept = latest(disk, pytest.fail)
-        assert kept is not None
-        subprocess.run(["mount", "-o", "remount,size=30m", str(disk)], check=True)
-        run(job(tmp_path))
-        assert completed(disk)[0].step == 30
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 def test_progress_follows_a_log_that_is_written_anew(tmp_path, capsys):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import socket
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +27,7 @@ from training.data.sources import open_sources, order
 from training.parts import split
 from training.pi0.model import Pi0
 from training.policy import Sight
-from training.saved_files import completed
+from training.saved_files import completed, latest
 
 pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 
@@ -167,6 +170,27 @@ def test_what_diverges_ends_with_one_line_and_keeps_its_checkpoints(config, home
     assert "\n" not in str(caught.value)
     assert [one.step for one in completed(run)] == [4]
     minute.equal(minute.saved(run), before)
+
+
+def test_a_full_disk_costs_no_checkpoint(config, tmp_path):
+    disk = tmp_path / "run"
+    disk.mkdir()
+    if os.geteuid() or not shutil.which("mount"):
+        pytest.skip("to mount a small disk one must be root")
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("this root may not mount")
+    try:
+        with pytest.raises(UserError, match=r"step-\d{8}: No space left on device") as caught:
+            minute.trainer(config, disk).run()
+        assert "\n" not in str(caught.value)
+        kept = latest(disk, pytest.fail)
+        assert kept is not None
+        subprocess.run(["mount", "-o", "remount,size=30m", str(disk)], check=True)
+        minute.trainer(config, disk).run()
+        assert completed(disk)[0].step == config.steps > kept.step
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 def test_the_policy_acts_as_the_model_that_was_trained(config, home, whole):
