@@ -80,7 +80,9 @@ def options(folder: Path) -> list[str]:
 def trainer(config: TrainConfig, folder: Path, rank: int = 0, world: int = 1) -> Trainer:
     """One worker on CPU."""
     sources = open_sources(config.sources, config.model.horizon, "train", config.held_out)
-    held_out = open_sources(config.sources, config.model.horizon, "held_out", config.held_out)
+    held_out: list[Source] = []
+    if config.held_out:
+        held_out = open_sources(config.sources, config.model.horizon, "held_out", config.held_out)
     words = tokeniser.load(config.tokeniser)
     stats = [statistics(source) for source in sources]
     device = torch.device("cpu")
