@@ -1,9 +1,9 @@
 """Policies by name: what `--policy` may say, and how to have what it names.
 
-    expert, random                    see `sim_eval.policies.local`
-    replay:FOLDER                     a LeRobot dataset's actions, likewise
-    ws://HOST:PORT, wss://...         an openpi server, see `sim_eval.policies.server`
-    RUN or RUN/policy                 what `egoscaler train` wrote, see `.checkpoint`
+expert, random                    see `sim_eval.policies.local`
+replay:FOLDER                     a LeRobot dataset's actions, likewise
+ws://HOST:PORT, wss://...         an openpi server, see `sim_eval.policies.server`
+RUN or RUN/policy                 what `egoscaler train` wrote, see `.checkpoint`
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def check(policy: Named, suite: Suite) -> list[str]:
     if policy.kind == "replay":
         from sim_eval.policies import replay
 
-        replay.check(policy, suite)
+        replay.check(policy.place, suite)
     return []
 
 

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from ego_ops.errors import UserError, hint
+from sim_eval.policies import contents
 
 Kind = Literal["expert", "random", "replay", "server", "checkpoint"]
-BATCHED: tuple[Kind, ...] = ("server", "checkpoint")
-
-_REPLAY = "replay:"
+REPLAY, POLICY = "replay:", "policy"
 _SCHEMES = ("ws://", "wss://")
-_POLICY, _CONFIG = "policy", "config.json"
+_BATCHED: tuple[Kind, ...] = ("server", "checkpoint")
 
 
 class Compute(NamedTuple):
@@ -33,6 +32,9 @@ class Compute(NamedTuple):
     """Whose states and actions it takes and gives; needed where it was trained on several."""
 
 
+DEFAULT = Compute()
+
+
 class Named(NamedTuple):
     """A policy that is there, and not loaded."""
 
@@ -40,30 +42,67 @@ class Named(NamedTuple):
     """As it was given."""
     kind: Kind
     digest: str
-    """16 hexadecimal digits, of all that its answers follow from."""
+    """16 hexadecimal digits, of all that its answers follow from. A server's weights cannot be
+    known: of one it is its address and what it says of itself."""
     place: str = ""
     """Its folder or address."""
-    compute: Compute = Compute()
+    compute: Compute = DEFAULT
 
     @property
     def batched(self) -> bool:
-        """Whether `open_batch` has it, otherwise `open_local`."""
-        return self.kind in BATCHED
+        """Whether `open_batch` has it; `open_local` if not."""
+        return self.kind in _BATCHED
 
 
-def named(name: str, compute: Compute = Compute()) -> Named:
-    """Find out what a name means. Reads all of a checkpoint, once in a process, for its digest;
-    asks a server for what it says of itself.
+def named(name: str, compute: Compute = DEFAULT) -> Named:
+    """Find out what a name means. Reads all of a checkpoint for its digest, once in a process;
+    asks a server what it is.
 
     Raises:
-        UserError: it names nothing.
+        UserError: it names nothing, or something damaged or not finished.
         PolicyError: no server answers.
     """
-    if name in ("expert", "random"):
-        return Named(name, "expert" if name == "expert" else "random", _digest(name))
-    raise UserError(f"--policy {name}: {hint(name, ['expert', 'random'])}")
+    if compute.batch < 1 or compute.steps < 1:
+        raise UserError(f"a batch of {compute.batch}, {compute.steps} steps: at least 1 of each")
+    if name == "expert":
+        return Named(name, "expert", _digest("expert"))
+    if name == "random":
+        return Named(name, "random", _digest("random"))
+    if name.startswith(REPLAY):
+        folder = name.removeprefix(REPLAY)
+        return Named(name, "replay", _digest("replay", contents.recording(folder)), folder)
+    if name.startswith(_SCHEMES):
+        from sim_eval.policies.connection import metadata
+
+        return Named(name, "server", _digest("server", name, metadata(name)), name, compute)
+    folder = str(_folder(name))
+    compute = compute._replace(source=contents.source(folder, compute.source))
+    files = contents.checkpoint(folder, str(compute.source))
+    how = compute._replace(half=compute.half if compute.half is not None else _gpu(compute))
+    return Named(name, "checkpoint", _digest("checkpoint", files, how), folder, how)
+
+
+def _folder(name: str) -> Path:
+    """Of the policy that a run or a policy's folder has."""
+    path = Path(name).expanduser()
+    for folder in (path, path / POLICY):
+        if (folder / contents.CONFIG).is_file():
+            return folder
+    if (path / "run.json").is_file():
+        raise UserError(f"--policy {name}: this run has no policy yet; train it to its end")
+    if path.is_dir():
+        raise UserError(
+            f"--policy {name}: neither a run nor a policy (there is no {contents.CONFIG})"
+        )
+    near = [str(one) for one in path.parent.glob("*/")] if path.parent.is_dir() else []
+    known = ["expert", "random", "replay:FOLDER", "ws://HOST:PORT", *near]
+    raise UserError(f"--policy {name}: no such policy; {hint(name, known)}")
+
+
+def _gpu(compute: Compute) -> bool:
+    return compute.device.startswith("cuda")
 
 
 def _digest(*parts: object) -> str:
-    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

@@ -1,0 +1,134 @@
+"""Actions of a LeRobot dataset (v3), played again.
+
+An episode of seed n plays the n-th of the dataset's episodes that have the task's instruction.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ego_ops.errors import UserError, hint
+from sim_eval.policy import Request
+from sim_eval.suite import Environment, Floats, Suite
+
+_ACTION = "action"
+_WHERE = ("data/chunk_index", "data/file_index")
+_FILLER = "last_is_filler"
+"""What our own exports say of an action that is there only to fill the last frame."""
+
+
+class Replay:
+    """One recorded episode.
+
+    Raises:
+        UserError: the dataset has none for that instruction and seed, or it cannot be read.
+    """
+
+    sees = False
+
+    def __init__(self, folder: str, instruction: str, seed: int):
+        self._name = f"replay:{folder}: {instruction!r}, number {seed}"
+        self._actions = _actions(folder, instruction, seed)
+        self._step = 0
+
+    def act(self, environment: Environment, request: Request | None) -> Floats:
+        """(1, n), the next action. Raises UserError: there is none left."""
+        if self._step == len(self._actions):
+            raise UserError(f"{self._name}: the recording ended after {self._step} actions")
+        self._step += 1
+        return self._actions[self._step - 1, None]
+
+
+def check(folder: str, suite: Suite) -> None:
+    """See that a dataset's actions fit a suite, and that it has episodes of its tasks.
+
+    Raises:
+        UserError: they do not, it has none, or it cannot be read.
+    """
+    recorded = _recorded(folder)
+    suite.padded(np.zeros((1, recorded.action_size)))
+    for task in suite.tasks.values():
+        if task.instruction not in recorded.episodes:
+            said = hint(task.instruction, recorded.episodes)
+            raise UserError(f"replay:{folder}: nothing is told to {task.instruction!r}; {said}")
+
+
+class _Episode(NamedTuple):
+    number: int
+    path: Path
+    length: int
+
+
+class _Recorded(NamedTuple):
+    action_size: int
+    filler: bool
+    episodes: dict[str, list[_Episode]]
+    """By instruction, in the order of the dataset."""
+
+
+@functools.lru_cache(maxsize=4)
+def _recorded(folder: str) -> _Recorded:
+    root = Path(folder).expanduser()
+    try:
+        info = json.loads((root / "meta/info.json").read_bytes())
+        if info["codebase_version"] != "v3.0":
+            raise UserError(
+                f"replay:{folder}: a LeRobot dataset of version {info['codebase_version']}; "
+                "this reads v3.0: convert it with LeRobot's converters"
+            )
+        action = info["features"][_ACTION]
+        files = sorted((root / "meta/episodes").glob("chunk-*/file-*.parquet"))
+        names = ["episode_index", "length", "tasks", *_WHERE]
+        rows = [row for path in files for row in pq.read_table(path, columns=names).to_pylist()]
+        found: dict[str, list[_Episode]] = {}
+        for row in sorted(rows, key=lambda row: row["episode_index"]):
+            episode = _Episode(row["episode_index"], root / _path(info, row), row["length"])
+            found.setdefault(row["tasks"][0], []).append(episode)
+        filler = bool((action.get("info") or {}).get(_FILLER))
+        return _Recorded(int(action["shape"][0]), filler, found)
+    except (OSError, pa.ArrowException, ValueError, KeyError, TypeError, IndexError) as error:
+        raise UserError(f"replay:{folder}: no LeRobot dataset v3 ({_line(error)})") from error
+
+
+def _path(info: dict[str, Any], row: dict[str, Any]) -> str:
+    chunk, file = (row[name] for name in _WHERE)
+    return str(info["data_path"]).format(chunk_index=chunk, file_index=file)
+
+
+def _actions(folder: str, instruction: str, seed: int) -> Floats:
+    """(T, n) of one episode."""
+    recorded = _recorded(folder)
+    episodes = recorded.episodes.get(instruction, [])
+    if seed >= len(episodes):
+        raise UserError(
+            f"replay:{folder}: has {len(episodes)} episodes of {instruction!r}, none of number "
+            f"{seed}"
+        )
+    episode = episodes[seed]
+    try:
+        table = pq.read_table(
+            episode.path,
+            columns=[_ACTION, "frame_index"],
+            filters=[("episode_index", "=", episode.number)],
+            use_threads=False,
+        ).sort_by("frame_index")
+        actions = np.array(table[_ACTION].to_pylist(), np.float64)
+    except (OSError, pa.ArrowException, ValueError, KeyError) as error:
+        raise UserError(f"{episode.path}: cannot be read ({_line(error)})") from error
+    if actions.shape != (episode.length, recorded.action_size):
+        raise UserError(
+            f"{episode.path}: actions {actions.shape} of episode {episode.number}, which has "
+            f"{episode.length} of {recorded.action_size} numbers; download it again"
+        )
+    return actions[: len(actions) - recorded.filler]
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
