@@ -1,0 +1,129 @@
+"""The tabletop's environment: a simulation that is reset, stepped and rendered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import RigidTransform
+
+from ego_ops.errors import UserError, hint
+from ego_ops.synthetic.render import load_mujoco
+from sim_eval.suite import Floats, Image, Observation
+from sim_eval.suites.tabletop import expert, robot, scene, variation
+from sim_eval.suites.tabletop.robot import Gripper
+from sim_eval.suites.tabletop.sight import Sight
+from sim_eval.suites.tabletop.tasks import CHORES, Chore
+
+HOLD = 3
+"""Steps for which a task has to stay solved, so that nothing passes while it falls."""
+SETTLE = 150
+"""Physics steps before an episode, in which things come to rest."""
+
+
+class _Stage:
+    """The model of one task and its data: compiled once, set anew for every episode."""
+
+    def __init__(self, chore: Chore):
+        self.chore = chore
+        self.model = scene.build(chore)
+        self.data = load_mujoco().MjData(self.model)
+        self.gripper = Gripper(self.model, self.data)
+        self.sight = Sight(chore, self.model, self.data, self.gripper)
+        self.renderer: Any = None
+
+    def picture(self, camera: str) -> Image:
+        if self.renderer is None:
+            mujoco = load_mujoco()
+            self.renderer = mujoco.Renderer(self.model, scene.SIZE, scene.SIZE)
+            self._shown = mujoco.MjvOption()
+            self._shown.geomgroup[:] = [1, 1, 0, 0, 0, 0]
+        self.renderer.update_scene(self.data, camera, self._shown)
+        image: Image = self.renderer.render()
+        return image
+
+    def close(self) -> None:
+        if self.renderer is not None:
+            self.renderer.close()
+        self.renderer = None
+
+
+class TabletopEnvironment:
+    """See `sim_eval.suite.Environment`. Models and renderers are kept from episode to episode;
+    every number in them that an episode changes is set again by `reset`.
+
+    Args:
+        cameras: those that are rendered.
+
+    Raises:
+        UserError: MuJoCo is not installed, or there is nothing to render with.
+    """
+
+    def __init__(self, cameras: tuple[str, ...]):
+        self._mujoco = load_mujoco()
+        self._cameras = cameras
+        self._stages: dict[str, _Stage] = {}
+        self._stage: _Stage | None = None
+        self._solved = 0
+        self._eye = RigidTransform.identity()
+
+    def reset(self, task: str, seed: int) -> None:
+        if task not in CHORES:
+            raise UserError(f"tabletop has no task {task}: {hint(task, CHORES)}")
+        if seed < 0:
+            raise UserError(f"seed {seed}: seeds are 0 or more")
+        if task not in self._stages:
+            self._stages[task] = _Stage(CHORES[task])
+        self._stage = stage = self._stages[task]
+        layout = variation.draw(stage.chore, seed)
+        self._mujoco.mj_resetData(stage.model, stage.data)
+        variation.apply(layout, stage.chore, stage.model, stage.data)
+        self._mujoco.mj_step(stage.model, stage.data, nstep=SETTLE)
+        stage.data.time = 0.0
+        self._mujoco.mj_forward(stage.model, stage.data)
+        self._solved, self._eye = 0, layout.camera.inv()
+
+    def observe(self) -> Observation:
+        stage = self._playing()
+        images = {camera: stage.picture(camera) for camera in self._cameras}
+        return Observation(images, self.proprioception(), stage.chore.task.instruction)
+
+    def proprioception(self) -> Floats:
+        """(10,) T_camera_gripper, as in a shard's states, and the opening."""
+        gripper = self._playing().gripper
+        pose = self._eye * gripper.pose
+        matrix = pose.rotation.as_matrix()
+        return np.concatenate([pose.translation, matrix[:, 0], matrix[:, 1], [gripper.opening]])
+
+    def picture(self) -> Image:
+        return self._playing().picture("base_0_rgb")
+
+    def step(self, action: Floats) -> bool:
+        stage = self._playing()
+        data, each = stage.data, robot.SUBSTEPS // robot.PIECES
+        for place, turned, control in zip(*stage.gripper.paths(action), strict=True):
+            data.mocap_pos[0], data.mocap_quat[0], data.ctrl[:] = place, turned, control
+            self._mujoco.mj_step(stage.model, data, nstep=each)
+        self._mujoco.mj_forward(stage.model, data)  # poses and contacts of now, not of before
+        self._solved = self._solved + 1 if stage.sight.done() else 0
+        return self._solved >= HOLD
+
+    def state(self) -> bytes:
+        stage = self._playing()
+        kind = self._mujoco.mjtState.mjSTATE_INTEGRATION
+        numbers: NDArray[np.float64] = np.empty(self._mujoco.mj_stateSize(stage.model, kind))
+        self._mujoco.mj_getState(stage.model, stage.data, numbers, kind)
+        return numbers.tobytes() + bytes([min(self._solved, HOLD)])
+
+    def expert(self) -> Floats:
+        return expert.act(self._playing().sight)
+
+    def close(self) -> None:
+        for stage in self._stages.values():
+            stage.close()
+
+    def _playing(self) -> _Stage:
+        if self._stage is None:
+            raise RuntimeError("no episode: call reset first")
+        return self._stage

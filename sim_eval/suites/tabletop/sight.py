@@ -1,0 +1,85 @@
+"""What is true of a scene right now: where things are and what touches what."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import RigidTransform, Rotation
+
+from sim_eval.suites.tabletop.robot import Gripper
+from sim_eval.suites.tabletop.tasks import Chore
+from sim_eval.suites.tabletop.things import THINGS, Thing
+
+Floats = NDArray[np.float64]
+
+STILL, STILL_TURN = 0.03, 0.6
+"""A thing lies still below these, metres and radians a second."""
+
+
+class Sight:
+    """A scene as its success and the script see it. Valid as long as the model and data are."""
+
+    def __init__(self, chore: Chore, model: Any, data: Any, gripper: Gripper):
+        self._model, self._data = model, data
+        self.gripper = gripper
+        self.thing_made: Thing = THINGS[chore.thing]()
+        self.goal_made: Thing = THINGS[chore.goal]()
+        self._thing, self._goal = model.body(chore.thing).id, model.body(chore.goal).id
+        self._fingers = [model.body(name).id for name in ("finger_left", "finger_right")]
+        self._hand = [model.body("gripper").id, *self._fingers]
+        first = model.body_dofadr[self._thing]
+        self._motion = slice(first, first + 6)
+
+    @property
+    def thing(self) -> RigidTransform:
+        """T_world_thing."""
+        return self._pose(self._thing)
+
+    @property
+    def goal(self) -> RigidTransform:
+        """T_world_goal."""
+        return self._pose(self._goal)
+
+    def touching(self) -> set[int]:
+        """Bodies that the thing touches; the table is 0."""
+        pairs = self._model.geom_bodyid[self._data.contact.geom.reshape(-1, 2)]
+        apart = self._data.contact.dist < 0.0005
+        ours = (pairs == self._thing).any(1) & apart
+        return set(pairs[ours].ravel().tolist()) - {self._thing}
+
+    def held(self) -> bool:
+        """Whether both fingers touch the thing."""
+        return set(self._fingers) <= self.touching()
+
+    def offset(self) -> Floats:
+        """(3,) from the goal to the thing, in the goal's frame."""
+        return self.goal.inv().apply(self.thing.translation)
+
+    def over(self) -> bool:
+        """Whether the thing's middle is above the goal, at whatever height."""
+        return bool((np.abs(self.offset()[:2]) <= self.goal_made.room).all())
+
+    def height(self) -> float:
+        """How far the thing's middle is above where it is when it lies flat on the goal, metres."""
+        return float(self.thing.translation[2] - self.goal_made.surface - self.thing_made.rest)
+
+    def done(self) -> bool:
+        """Whether the thing lies still on or in its goal and neither the robot nor the table
+        touches it."""
+        touched = self.touching()
+        if self._goal not in touched or touched & {0, *self._hand} - {self._goal}:
+            return False
+        motion = self._data.qvel[self._motion]
+        still = np.linalg.norm(motion[:3]) < STILL and np.linalg.norm(motion[3:]) < STILL_TURN
+        return bool(still) and self.over() and abs(self.height()) < self._slack()
+
+    def _slack(self) -> float:
+        """How much higher than flat a thing may lie: in a basket it may lean on a wall."""
+        tall = self.goal_made.top - self.goal_made.surface
+        return max(0.008, 0.5 * tall)
+
+    def _pose(self, body: int) -> RigidTransform:
+        quat = np.roll(self._data.xquat[body], -1)
+        return RigidTransform.from_components(self._data.xpos[body], Rotation.from_quat(quat))
