@@ -1,0 +1,163 @@
+"""What an evaluation is to do: flags to episodes, all of them checked before anything runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from ego_ops.errors import UserError, hint
+from sim_eval import policies, suites
+from sim_eval.episode import Episode, Settings
+from sim_eval.policies import Compute, Named
+from sim_eval.policy import PolicyError
+from sim_eval.suite import Suite
+
+
+@dataclass(frozen=True)
+class Options:
+    """The flags that `evaluate` and `sweep` have in common."""
+
+    tasks: tuple[str, ...] = ()
+    """Tasks; by default all of the suite."""
+    episodes: int = 50
+    """Episodes of each task: seeds 0 to one less than this."""
+    seeds: str | None = None
+    """In place of --episodes: seeds as 0..4 (0 and 4 are among them), or 0,3,7..9."""
+    replan: int | None = None
+    """Actions of a chunk that are done before the policy is asked again; by default the suite's."""
+    ensemble: float | None = None
+    """Temporal ensembling: ask at every step, and weigh the chunks' actions for it by
+    exp(-ENSEMBLE * i), i = 0 for the oldest. ACT uses 0.01."""
+    batch: int = 8
+    """Most requests that a policy answers in one call. Checkpoints compute with batches of just
+    this many, filled up where there are fewer: another number is another policy."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where checkpoints compute."""
+    half: bool | None = None
+    """Whether checkpoints compute in bf16; by default on a GPU only."""
+    flow_steps: int = 10
+    """Steps of the integration from noise to actions."""
+    source: str | None = None
+    """Whose states and actions a checkpoint takes and gives; needed where it was trained on
+    several sources."""
+    workers: int | None = None
+    """Processes that simulate, a core each; by default one a core. On a cluster that grows on
+    demand, the number that it shall grow to."""
+    envs_per_worker: int = 4
+    """Episodes at a time in each of them: while some wait for the policy, another is at work."""
+    policy_replicas: int = 1
+    """Copies of a policy, each in a process of its own (with --device cuda: with its own GPU)."""
+    latency_cap: float = 200.0
+    """Milliseconds that a request waits at most for others to be answered in the same call."""
+    step_timeout: float = 60.0
+    """Seconds that a reset, a step or a picture may take before its process counts as stuck."""
+    attempts: int = 3
+    """How often an episode is tried whose simulator crashes, is stuck or raises an error."""
+    videos: int = 1
+    """Videos for each task and outcome."""
+    out: str = "eval"
+    """Folder (or fsspec URL) for results, videos and the report. It can hold those of any number of
+    suites and policies; episodes that are in it are not done again."""
+    address: str | None = None
+    """Ray cluster to join: "auto" on a machine of it, or host:port. By default that of
+    RAY_ADDRESS, which a submitted job has; without it, Ray is started on this machine."""
+    quiet: bool = False
+    """Print only what was found."""
+
+    @property
+    def compute(self) -> Compute:
+        """What the digest of a checkpoint depends on."""
+        return Compute(self.batch, self.device, self.half, self.flow_steps, self.source)
+
+
+class Plan(NamedTuple):
+    """One policy in one suite."""
+
+    suite: Suite
+    policy: Named
+    episodes: list[Episode]
+
+
+def plans(
+    options: Options, suite_names: Sequence[str], policy_names: Sequence[str]
+) -> tuple[list[Plan], list[str], list[str]]:
+    """Every policy in every suite; suites in turn.
+
+    Returns:
+        The plans; what a user is to be told, a line each; and a line for each policy without plans
+        since its server is away.
+
+    Raises:
+        UserError: a flag makes no sense, or there is no such suite, task, seed or policy.
+    """
+    _check(options)
+    seeds = parse_seeds(options.seeds) if options.seeds else range(options.episodes)
+    found = [suites.get(name) for name in dict.fromkeys(suite_names)]
+    named: dict[str, Named] = {}
+    away = []
+    for name in dict.fromkeys(policy_names):
+        try:
+            policy = policies.named(name, options.compute)
+        except PolicyError as error:
+            away.append(str(error))
+        else:
+            named.setdefault(policy.digest, policy)
+    todo, said = [], []
+    for suite in found:
+        for policy in named.values():
+            said += policies.check(policy, suite)
+            todo.append(Plan(suite, policy, _episodes(options, suite, policy, seeds)))
+    return todo, said, away
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Seeds as 0..4 or 0,3,7..9, in that order, each once.
+
+    Raises:
+        UserError: the text is none of these.
+    """
+    seeds: dict[int, None] = {}
+    for part in text.split(","):
+        first, dots, last = part.strip().partition("..")
+        try:
+            begin, end = int(first), int(last) if dots else int(first)
+        except ValueError as error:
+            raise UserError(f"--seeds {text}: give 0..4, or 0,3,7..9") from error
+        if begin < 0 or end < begin:
+            raise UserError(f"--seeds {text}: {part.strip()} are no seeds from 0 upwards")
+        seeds |= dict.fromkeys(range(begin, end + 1))
+    return list(seeds)
+
+
+def _episodes(options: Options, suite: Suite, policy: Named, seeds: Sequence[int]) -> list[Episode]:
+    """Task by task, so that an environment seldom changes its scene."""
+    for task in options.tasks:
+        if task not in suite.tasks:
+            raise UserError(f"suite {suite.name} has no task {task}: {hint(task, suite.tasks)}")
+    if suite.seeds is not None and max(seeds) >= suite.seeds:
+        raise UserError(
+            f"suite {suite.name} has seeds 0 to {suite.seeds - 1}: give "
+            f"--episodes {suite.seeds} or fewer, or --seeds"
+        )
+    settings = Settings(options.replan or suite.replan, options.ensemble)
+    return [
+        Episode(policy.digest, suite.name, suite.version, task, seed, settings)
+        for task in suite.tasks
+        if not options.tasks or task in options.tasks
+        for seed in seeds
+    ]
+
+
+def _check(options: Options) -> None:
+    least = {"episodes": 1, "replan": 1, "batch": 1, "flow_steps": 1, "workers": 1}
+    least |= {"envs_per_worker": 1, "policy_replicas": 1, "attempts": 1, "videos": 0}
+    for name, value in least.items():
+        given = getattr(options, name)
+        if given is not None and given < value:
+            raise UserError(f"--{name.replace('_', '-')} {given}: must be at least {value}")
+    for name in ("latency_cap", "step_timeout", "ensemble"):
+        given = getattr(options, name)
+        if given is not None and not (math.isfinite(given) and given >= 0):
+            raise UserError(f"--{name.replace('_', '-')} {given}: must be 0 or more")

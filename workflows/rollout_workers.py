@@ -1,0 +1,281 @@
+"""A crew of environment workers: where a process dies, another takes its place."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import uuid
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from ego_ops.errors import UserError
+from sim_eval.episode import ENVIRONMENT_ERROR, Episode, Result
+from sim_eval.policy import LocalPolicy
+from sim_eval.rollout import Played, unplayed
+from sim_eval.suite import Suite
+from workflows.environment_worker import Broken, Worker
+from workflows.policy_actor import CPU
+from workflows.watch import Death, post_mortem
+
+_LOOK_S = 0.5
+_STARTS = 3
+"""Workers in a row that may die before they have an environment."""
+_LOSSES = 10
+"""Times that an episode may be begun again for no fault of its own."""
+
+
+class Player(NamedTuple):
+    """Who is asked: actors of `workflows.policy_actor`, or policies made beside the environment."""
+
+    name: str
+    actors: Sequence[Any] = ()
+    local: Callable[[Episode], LocalPolicy] | None = None
+
+
+class Finished(NamedTuple):
+    """An episode and what became of it."""
+
+    result: Result
+    film: bytes = b""
+    """MP4, if one was asked for."""
+    warning: str = ""
+    """Why there is none."""
+
+
+@dataclass
+class Job:
+    """An episode that is to be played, or that was and is to be filmed."""
+
+    episode: Episode
+    played: Played | None = None
+    faults: int = 0
+    """How often its environment raised an error, crashed or was stuck in it."""
+    losses: int = 0
+    """How often its worker died for another reason."""
+    error: str = ""
+    """Of the last of those."""
+    avoid: int = -1
+    """The worker of the last fault."""
+    actor: int = 0
+
+
+@dataclass
+class _Seat:
+    """One worker, and its successors."""
+
+    number: int
+    handle: Any = None
+    journal: str = ""
+    node: str = ""
+    """Where it is; "" until it has an environment."""
+    jobs: list[Job] = field(default_factory=list)
+
+
+@dataclass
+class Crew:
+    """Workers of one suite: a context manager.
+
+    Args:
+        workers: processes, a core each.
+        slots: episodes at a time in each.
+        timeout: seconds after which a reset, a step or a picture counts as stuck.
+        attempts: how often an episode is tried whose environment fails.
+    """
+
+    suite: Suite
+    workers: int
+    slots: int
+    timeout: float
+    attempts: int
+
+    def __enter__(self) -> Crew:
+        self._pending: dict[Any, tuple[_Seat, Job | None]] = {}
+        self._failed = 0
+        self._seats = [_Seat(number) for number in range(self.workers)]
+        for seat in self._seats:
+            self._fill(seat)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        import ray
+
+        closing = [seat.handle.close.remote() for seat in self._seats if seat.node]
+        if closing and ray.is_initialized():
+            ray.wait(closing, num_returns=len(closing), timeout=2)
+        for seat in self._seats:
+            ray.kill(seat.handle)
+
+    def play(
+        self, waiting: deque[Job], player: Player, wanted: Callable[[Result], bool]
+    ) -> Iterator[list[Finished]]:
+        """Play all that waits, and what is added meanwhile; yields twice a second or oftener.
+
+        Args:
+            wanted: whether an episode that has ended so is to be filmed; called once for each.
+
+        Raises:
+            UserError: there can be no environment.
+        """
+        import ray
+
+        self._told: dict[int, int] = {}
+        while True:
+            self._assign(waiting, player)
+            self._tell(player)
+            if not any(seat.jobs for seat in self._seats) and not waiting:
+                return
+            ready, _ = ray.wait(list(self._pending), timeout=_LOOK_S)
+            finished: list[Finished] = []
+            for ref in ready:
+                if ref in self._pending:
+                    finished += self._look(ref, waiting, player, wanted)
+            yield finished
+
+    def _assign(self, waiting: deque[Job], player: Player) -> None:
+        """Give what waits to those that have room, the least busy first."""
+        slots = 1 if player.local else self.slots
+        while waiting:
+            there = [seat for seat in self._seats if seat.node]
+            others = [seat for seat in there if seat.number != waiting[0].avoid]
+            free = [seat for seat in others or there if len(seat.jobs) < slots]
+            if not free:
+                return
+            self._start(min(free, key=lambda seat: len(seat.jobs)), waiting.popleft(), player)
+
+    def _busy(self) -> Counter[int]:
+        """Episodes that are being played, by their actor's number."""
+        return Counter(job.actor for seat in self._seats for job in seat.jobs if not job.played)
+
+    def _tell(self, player: Player) -> None:
+        """Let every actor know how many may ask it: it waits for no others."""
+        busy = self._busy()
+        for number, actor in enumerate(player.actors):
+            if self._told.get(number) != busy[number]:
+                actor.expect.remote(busy[number])
+                self._told[number] = busy[number]
+
+    def _start(self, seat: _Seat, job: Job, player: Player) -> None:
+        worker = seat.handle
+        if job.played:
+            ref = worker.film.remote(*job.played)
+        elif player.local:
+            ref = worker.play_local.remote(job.episode, player.name, player.local)
+        else:
+            busy = self._busy()
+            job.actor = min(range(len(player.actors)), key=lambda number: busy[number])
+            ref = worker.play.remote(job.episode, player.name, player.actors[job.actor])
+        seat.jobs.append(job)
+        self._pending[ref] = seat, job
+
+    def _look(
+        self,
+        ref: Any,
+        waiting: deque[Job],
+        player: Player,
+        wanted: Callable[[Result], bool],
+    ) -> Iterator[Finished]:
+        """What came of one call to a worker."""
+        import ray
+        from ray.exceptions import RayActorError, RayTaskError
+
+        seat, job = self._pending[ref]
+        try:
+            answer = ray.get(ref)
+        except RayTaskError as error:
+            raise error.cause if isinstance(error.cause, UserError) else error from None
+        except RayActorError:
+            lost = self._replace(seat)
+            for one in reversed(lost):
+                yield from self._again(one, waiting, player)
+            return
+        del self._pending[ref]
+        if job is None:
+            seat.node, self._failed = answer, 0
+            return
+        seat.jobs.remove(job)
+        if isinstance(answer, Broken):
+            job.faults, job.error, job.avoid = job.faults + 1, answer.error, seat.number
+            yield from self._again(job, waiting, player)
+        elif isinstance(answer, bytes):
+            assert job.played is not None
+            yield Finished(job.played.result, answer)
+        else:
+            yield from self._played(job, answer, waiting, wanted)
+
+    def _played(
+        self, job: Job, played: Played, waiting: deque[Job], wanted: Callable[[Result], bool]
+    ) -> Iterator[Finished]:
+        result = replace(played.result, attempts=1 + job.faults)
+        if played.result.steps and wanted(result):
+            waiting.appendleft(Job(job.episode, Played(result, played.actions)))
+        else:
+            yield Finished(result)
+
+    def _again(self, job: Job, waiting: deque[Job], player: Player) -> Iterator[Finished]:
+        """Try once more what failed, unless it has been tried often enough."""
+        if job.faults < self.attempts and job.losses < _LOSSES:
+            waiting.appendleft(job)
+        elif job.played:
+            yield Finished(job.played.result, warning=job.error)
+        else:
+            tries = max(job.faults, 1)
+            error = f"{job.error} (attempt {tries})" if tries > 1 else job.error
+            result = unplayed(
+                self.suite, job.episode, player.name, ENVIRONMENT_ERROR, error, attempts=tries
+            )
+            yield Finished(result)
+
+    def _fill(self, seat: _Seat) -> None:
+        """A new worker."""
+        import ray
+
+        seat.journal = os.path.join(tempfile.gettempdir(), f"egoscaler-{uuid.uuid4().hex}")
+        kind = ray.remote(Worker).options(num_cpus=1 - CPU, max_restarts=0)
+        seat.handle = kind.remote(self.suite, seat.journal, self.timeout)
+        seat.node, seat.jobs = "", []
+        self._pending[seat.handle.open.remote()] = seat, None
+
+    def _replace(self, seat: _Seat) -> list[Job]:
+        """A new worker for one that has died; what that was at."""
+        import ray
+
+        ray.kill(seat.handle)  # should it only be out of reach
+        death, jobs, opened = _post_mortem(seat), seat.jobs, bool(seat.node)
+        self._pending = {ref: one for ref, one in self._pending.items() if one[0] is not seat}
+        self._failed = 0 if opened else self._failed + 1
+        if self._failed >= _STARTS:
+            raise UserError(
+                f"suite {self.suite.name}: its environments end {_STARTS} times in a row before "
+                f"they have begun ({death.what})"
+            )
+        for job in jobs:
+            if job.episode.id == death.episode:
+                job.faults, job.error, job.avoid = job.faults + 1, death.what, -1
+            else:
+                job.losses, job.error = job.losses + 1, f"its worker was lost: {death.what}"
+        self._fill(seat)
+        return jobs
+
+
+def _post_mortem(seat: _Seat) -> Death:
+    """What a worker that has died did last, from its node if that is there."""
+    import ray
+    from ray.exceptions import RayError
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    if seat.node in ("", ray.get_runtime_context().get_node_id()):
+        return post_mortem(seat.journal)
+    there = NodeAffinitySchedulingStrategy(seat.node, soft=False)
+    look = ray.remote(post_mortem).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
+    try:
+        return ray.get(look.remote(seat.journal), timeout=30)
+    except RayError:
+        return Death("", "its node was lost")
