@@ -46,7 +46,7 @@ def source(folder: str, asked: str | None) -> str:
     """
     names = list(config(folder)["sources"])
     if asked in names:
-        return asked
+        return str(asked)
     if asked is None and len(names) == 1:
         return names[0]
     if asked is None:
