@@ -13,12 +13,14 @@ from workflows import (
     calibrate,
     curate,
     demo,
+    evaluate,
     export,
     extract,
     index,
     pretrain,
     report,
     status,
+    sweep,
     view,
     weights,
 )
@@ -33,6 +35,8 @@ JOBS: dict[type, tuple[str, Callable[[Any], Any]]] = {
     curate.CurateConfig: ("curate", curate.run),
     calibrate.CalibrateConfig: ("calibrate", calibrate.run),
     pretrain.PretrainConfig: ("train", pretrain.run),
+    evaluate.EvaluateConfig: ("evaluate", evaluate.run),
+    sweep.SweepConfig: ("sweep", sweep.run),
     export.ExportConfig: ("export", export.run),
     weights.WeightsConfig: ("weights", weights.run),
 }

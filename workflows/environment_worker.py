@@ -83,7 +83,10 @@ class Worker:
         """An episode that has ended, once more, as MP4."""
 
         async def work(environment: Watched) -> bytes:
-            return video.encode(pictures(self._suite, environment, result, actions), result.fps)
+            frames = pictures(self._suite, environment, result, actions)
+            title = f"{result.suite}, {result.task}, seed {result.seed}: {result.outcome}"
+            about = {"title": title, "comment": f"{result.instruction}; policy {result.policy}"}
+            return video.encode(frames, result.fps, about)
 
         return await self._with_environment(result.episode, work)
 

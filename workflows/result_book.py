@@ -13,6 +13,8 @@ from sim_eval import results
 from sim_eval.episode import JUDGED, Episode, Result
 
 _EVERY_S = 2.0
+_KIND = ("policy_digest", "suite", "version", "task", "outcome")
+"""Of which there are to be so many videos each."""
 
 
 class Book:
@@ -29,9 +31,9 @@ class Book:
         self._committed = time.monotonic()
 
     def __enter__(self) -> Book:
-        known = results.read(self._out)
-        self._judged = {one.episode for one in known if one.outcome in JUDGED}
-        self._films = Counter(_kind(one) for one in known if one.video)
+        known = results.table(self._out).select(["episode", *_KIND, "video"]).to_pylist()
+        self._judged = {one["episode"] for one in known if one["outcome"] in JUDGED}
+        self._films = Counter(tuple(one[name] for name in _KIND) for one in known if one["video"])
         return self
 
     def __exit__(
@@ -57,8 +59,7 @@ class Book:
     def add(self, result: Result, film: bytes) -> None:
         """Keep a result, and its film (MP4, or nothing)."""
         if film:
-            name = f"{result.suite}-{result.task}-{result.seed}-{result.outcome}"
-            result = replace(result, video=f"videos/{name}-{result.episode}.mp4")
+            result = replace(result, video=results.video_path(result))
             self._store.write(result.video, film)
         self._kept.append(result)
 
@@ -75,4 +76,4 @@ class Book:
 
 
 def _kind(result: Result) -> tuple[str, ...]:
-    return result.policy_digest, result.suite, result.task, result.outcome
+    return tuple(getattr(result, name) for name in _KIND)
