@@ -11,12 +11,13 @@ in a shard's states), and the opening.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from ego_ops.errors import UserError
-from sim_eval.suite import Environment, Floats, Observation, Suite
+from sim_eval.suite import Environment, Floats, Observation, Task
 from sim_eval.suites.tabletop.tasks import CHORES, FPS
 
 CAMERAS = ("base_0_rgb", "left_wrist_0_rgb")
@@ -39,7 +40,7 @@ class Tabletop:
 
     def __init__(self, cameras: tuple[str, ...] = CAMERAS[:1]):
         self.cameras = cameras
-        self.tasks = {name: chore.task for name, chore in CHORES.items()}
+        self.tasks: Mapping[str, Task] = {name: chore.task for name, chore in CHORES.items()}
         if "left_wrist_0_rgb" in cameras:
             self.name = "tabletop_wrist"
 
@@ -69,8 +70,3 @@ class Tabletop:
             f"{self.name}: actions of {size} numbers; they have 10 (3 of translation, 6 of "
             "rotation, 1 of the gripper), or 9 without the gripper"
         )
-
-
-def suite() -> Suite:
-    """The suite `tabletop`."""
-    return Tabletop()

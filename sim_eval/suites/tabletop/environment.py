@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import RigidTransform
 
 from ego_ops.errors import UserError, hint
 from ego_ops.synthetic.render import load_mujoco
 from sim_eval.suite import Floats, Image, Observation
 from sim_eval.suites.tabletop import expert, robot, scene, variation
+from sim_eval.suites.tabletop.poses import Pose
 from sim_eval.suites.tabletop.robot import Gripper
 from sim_eval.suites.tabletop.sight import Sight
 from sim_eval.suites.tabletop.tasks import CHORES, Chore
@@ -66,7 +66,7 @@ class TabletopEnvironment:
         self._stages: dict[str, _Stage] = {}
         self._stage: _Stage | None = None
         self._solved = 0
-        self._eye = RigidTransform.identity()
+        self._eye = Pose(np.zeros(3), np.array([1.0, 0, 0, 0]))
 
     def reset(self, task: str, seed: int) -> None:
         if task not in CHORES:
@@ -82,7 +82,7 @@ class TabletopEnvironment:
         self._mujoco.mj_step(stage.model, stage.data, nstep=SETTLE)
         stage.data.time = 0.0
         self._mujoco.mj_forward(stage.model, stage.data)
-        self._solved, self._eye = 0, layout.camera.inv()
+        self._solved, self._eye = 0, Pose.of(layout.camera.inv())
 
     def observe(self) -> Observation:
         stage = self._playing()
@@ -92,9 +92,9 @@ class TabletopEnvironment:
     def proprioception(self) -> Floats:
         """(10,) T_camera_gripper, as in a shard's states, and the opening."""
         gripper = self._playing().gripper
-        pose = self._eye * gripper.pose
-        matrix = pose.rotation.as_matrix()
-        return np.concatenate([pose.translation, matrix[:, 0], matrix[:, 1], [gripper.opening]])
+        pose = self._eye @ gripper.pose
+        matrix = pose.axes()
+        return np.concatenate([pose.place, matrix[:, 0], matrix[:, 1], [gripper.opening]])
 
     def picture(self) -> Image:
         return self._playing().picture("base_0_rgb")
@@ -102,8 +102,8 @@ class TabletopEnvironment:
     def step(self, action: Floats) -> bool:
         stage = self._playing()
         data, each = stage.data, robot.SUBSTEPS // robot.PIECES
-        for place, turned, control in zip(*stage.gripper.paths(action), strict=True):
-            data.mocap_pos[0], data.mocap_quat[0], data.ctrl[:] = place, turned, control
+        for pose, control in stage.gripper.path(action):
+            data.mocap_pos[0], data.mocap_quat[0], data.ctrl[:] = *pose, control
             self._mujoco.mj_step(stage.model, data, nstep=each)
         self._mujoco.mj_forward(stage.model, data)  # poses and contacts of now, not of before
         self._solved = self._solved + 1 if stage.sight.done() else 0

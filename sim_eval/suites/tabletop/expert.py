@@ -7,11 +7,12 @@ open, up.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import RigidTransform, Rotation
 
-from sim_eval.suites.tabletop import robot
+from sim_eval.suites.tabletop.poses import Pose, inverse, quat_of, times, turn_of
 from sim_eval.suites.tabletop.robot import shortened
 from sim_eval.suites.tabletop.sight import Sight
 
@@ -25,20 +26,21 @@ CLEAR = 0.035
 """Between what is carried and the highest point of the goal, metres."""
 LOW = 0.0105
 """Lowest that the gripper's origin goes: the tips clear the table."""
-_DOWN = Rotation.from_euler("x", np.pi)
+_DOWN = np.array([0.0, 1.0, 0.0, 0.0])
+"""Half a turn about x: the gripper points down and closes along x."""
 
 
 def act(sight: Sight) -> Floats:
     """(10,) the next action."""
-    wanted, opening = _plan(sight)
-    step = sight.gripper.target.inv() * wanted
-    move = shortened(step.translation, MOVE)
-    turn = Rotation.from_rotvec(shortened(step.rotation.as_rotvec(), TURN)).as_matrix()
-    return np.concatenate([move, turn[:, 0], turn[:, 1], [opening]])
+    place, heading, opening = _plan(sight)
+    step = sight.gripper.target.inverse() @ _upright(place, heading)
+    turned = Pose(np.zeros(3), quat_of(shortened(turn_of(step.quat), TURN))).axes()
+    move = shortened(step.place, MOVE)
+    return np.concatenate([move, turned[:, 0], turned[:, 1], [opening]])
 
 
-def _plan(sight: Sight) -> tuple[RigidTransform, float]:
-    """The pose to go to, and the opening."""
+def _plan(sight: Sight) -> tuple[Floats, float, float]:
+    """Where to go, pointing down, with what heading (see `_heading`), and the opening."""
     held = sight.held()
     if sight.over() and sight.height() < _release(sight):
         return _leave(sight, held)
@@ -50,22 +52,19 @@ def _release(sight: Sight) -> float:
     return 0.02 if sight.goal_made.top > 0.05 else 0.005
 
 
-def _leave(sight: Sight, held: bool) -> tuple[RigidTransform, float]:
+def _leave(sight: Sight, held: bool) -> tuple[Floats, float, float]:
     """Open where it is, then go up."""
     here = sight.gripper.pose
-    opening = min(1.0, sight.gripper.opening + 0.35)
-    if held:
-        return sight.gripper.target, opening
-    return _upright(here.translation + [0, 0, MOVE], here), opening
+    up = 0.0 if held else MOVE
+    return here.place + [0, 0, up], _heading(here), min(1.0, sight.gripper.opening + 0.35)
 
 
-def _carry(sight: Sight) -> tuple[RigidTransform, float]:
+def _carry(sight: Sight) -> tuple[Floats, float, float]:
     """Up, across, and down onto the goal, turned as the goal is where that matters."""
     here, thing, goal = sight.gripper.pose, sight.thing, sight.goal
-    gap = (goal.translation - thing.translation) * [1, 1, 0]
-    carried = sight.goal_made.top - sight.goal_made.surface + CLEAR
-    up = carried - sight.height()
-    turn = _turn(thing.rotation, goal.rotation, sight.goal_made.folds)
+    gap = (goal.place - thing.place) * [1, 1, 0]
+    up = sight.goal_made.top - sight.goal_made.surface + CLEAR - sight.height()
+    turn = _turn(_heading(thing), _heading(goal), sight.goal_made.folds)
     tolerance = 0.006 if up < 0.02 else 0.012
     if np.linalg.norm(gap) < tolerance and abs(turn) < 0.12:
         move = gap + [0, 0, -min(sight.height() + 0.004, 0.025)]
@@ -73,54 +72,52 @@ def _carry(sight: Sight) -> tuple[RigidTransform, float]:
         move, turn = np.array([0, 0, up]), 0.0
     else:
         move = gap + [0, 0, up]
-    pose = _upright(here.translation + move, here)
-    # It turns about the gripper, from which the thing's middle may lie off.
-    turned = Rotation.from_euler("z", turn) * pose.rotation
-    return RigidTransform.from_components(pose.translation, turned), 0.0
+    return here.place + move, _heading(here) + turn, 0.0
 
 
-def _grasp(sight: Sight) -> tuple[RigidTransform, float]:
+def _grasp(sight: Sight) -> tuple[Floats, float, float]:
     """Above the thing, down around it, and close."""
-    here, thing = sight.gripper.pose, sight.thing
-    place = thing.translation.copy()
+    here, place = sight.gripper.pose, sight.thing.place
     place[2] = max(place[2], LOW)
-    across = _across(thing.rotation)
-    turn = _turn(here.rotation, across, sight.thing_made.folds)
-    level = _upright(here.translation, here)
-    turned = Rotation.from_euler("z", turn) * level.rotation
-    gap, up = place - here.translation, here.translation[2] - place[2]
-    tilt = (here.rotation.inv() * level.rotation).magnitude()
+    turn = _turn(_heading(here), _long_side(sight.thing) + math.pi / 2, sight.thing_made.folds)
+    heading = _heading(here) + turn
+    gap, up = place - here.place, here.place[2] - place[2]
+    level = _upright(here.place, _heading(here))
+    tilt = np.linalg.norm(turn_of(times(inverse(here.quat), level.quat)))
     off, low = np.linalg.norm(gap[:2]), up < 0.03
     aligned = off < (0.012 if low else 0.006) and abs(turn) + tilt < (0.2 if low else 0.08)
     if aligned and up < 0.005:
-        return RigidTransform.from_components(place, turned), 0.0
+        return place, heading, 0.0
     if aligned and sight.gripper.opening > 0.9:
-        return RigidTransform.from_components(place, turned), 1.0
+        return place, heading, 1.0
     above = place + [0, 0, APPROACH]
     if not aligned and up < APPROACH - 0.03 and off < 0.12:
-        above[:2] = here.translation[:2]  # straight up, not through the thing
-    return RigidTransform.from_components(above, turned), 1.0
+        above[:2] = here.place[:2]  # straight up, not through the thing
+    return above, heading, 1.0
 
 
-def _across(rotation: Rotation) -> Rotation:
-    """The gripper pointing down and closing across a thing's long side, as it lies."""
-    axes = rotation.as_matrix()
+def _heading(pose: Pose) -> float:
+    """Angle about the vertical of a pose's x axis; of the gripper, the way that it closes."""
+    x = pose.axes()[:, 0]
+    return math.atan2(x[1], x[0])
+
+
+def _long_side(thing: Pose) -> float:
+    """Angle about the vertical of a thing's x axis or, where that stands up, of its y axis."""
+    axes = thing.axes()
     along = axes[:, 0] if abs(axes[2, 0]) < 0.8 else axes[:, 1]
-    return Rotation.from_euler("z", np.arctan2(along[1], along[0]) + np.pi / 2) * _DOWN
+    return math.atan2(along[1], along[0])
 
 
-def _turn(of: Rotation, to: Rotation, folds: int) -> float:
-    """Smallest turn about the vertical that takes the x axis of one to that of the other, where
-    `folds` of them in a full turn are as good; 0 if all are."""
+def _turn(begin: float, end: float, folds: int) -> float:
+    """Smallest turn from one angle to another where `folds` of them in a full turn are as good; 0
+    if all are."""
     if not folds:
         return 0.0
-    (a, b), (c, d) = of.as_matrix()[:2, 0], to.as_matrix()[:2, 0]
-    angle, part = np.arctan2(d, c) - np.arctan2(b, a), 2 * np.pi / folds
-    return float((angle + part / 2) % part - part / 2)
+    part = 2 * math.pi / folds
+    return (end - begin + part / 2) % part - part / 2
 
 
-def _upright(place: Floats, like: RigidTransform) -> RigidTransform:
-    """A pose that points down, with the heading of another, within the robot's bounds."""
-    x = like.rotation.as_matrix()[:2, 0]
-    heading = Rotation.from_euler("z", np.arctan2(x[1], x[0]))
-    return RigidTransform.from_components(np.clip(place, robot.LOWER, robot.UPPER), heading * _DOWN)
+def _upright(place: Floats, heading: float) -> Pose:
+    """The gripper's pose when it points down and closes along a heading."""
+    return Pose(place, times(quat_of(np.array([0, 0, heading])), _DOWN))

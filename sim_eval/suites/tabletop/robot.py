@@ -10,11 +10,20 @@ by a servo each, at most 15 N, and are coupled as by a gear. What they hold, fri
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import RigidTransform, Rotation
+
+from sim_eval.suites.tabletop.poses import (
+    Pose,
+    inverse,
+    quat_of,
+    quat_of_axes,
+    times,
+    turn_of,
+)
 
 Floats = NDArray[np.float64]
 
@@ -25,11 +34,11 @@ SQUEEZE = 0.01
 MAX_MOVE, MAX_TURN, MAX_GRIP = 0.05, 0.35, 0.5
 """Most that one action does: metres, radians, share of the opening. More is cut off."""
 LEASH, LEASH_TURN = 0.03, 0.25
-"""Metres and radians by which the target may run ahead of where the gripper is."""
+"""Metres and radians by which the target may run ahead of the gripper, beyond a longest step."""
 LOWER = np.array([-0.32, -0.36, 0.010])
 UPPER = np.array([0.36, 0.36, 0.45])
 """Bounds of the gripper's target, metres; at the lowest, the tips are 2 mm above the table."""
-TIMESTEP, SUBSTEPS, PIECES = 0.002, 50, 10
+TIMESTEP, SUBSTEPS, PIECES = 0.002, 50, 5
 """Seconds of a physics step, physics steps of an action, parts its path is led along in."""
 
 _PAD = 'class="pad" material="rubber"'
@@ -63,7 +72,7 @@ BODY = f"""
   <geom type="cylinder" pos="0 0 -0.148" size="0.024 0.018" {_DARK}/>
   <geom type="cylinder" pos="0 0 -0.176" size="0.030 0.012" {_METAL}/>
   <geom type="capsule" fromto="0 0 -0.19 0 0 -0.34" size="0.026" {_DARK}/>
-  <camera name="left_wrist_0_rgb" pos="0 0.085 -0.135" xyaxes="1 0 0 0 -0.927 -0.375" fovy="72"/>
+  <camera name="left_wrist_0_rgb" pos="0 0.075 -0.115" xyaxes="1 0 0 0 -0.927 -0.375" fovy="75"/>
   {_finger("finger_left", 1)}
   {_finger("finger_right", -1)}
 </body>"""
@@ -82,32 +91,30 @@ CONSTRAINTS = f"""
 </actuator>"""
 
 
-def step_of(action: Floats) -> tuple[RigidTransform, float]:
+def step_of(action: Floats) -> tuple[Pose, float]:
     """An action (10,) as a motion of the gripper in its own frame, and the opening it asks for.
 
     The rotation's two columns are made orthonormal (Gram-Schmidt); where they span no plane,
     nothing is turned. Motions beyond `MAX_MOVE` and `MAX_TURN` are cut to that length.
     """
-    move, turn = action[:3], rotation_of(action[3:9]).as_rotvec()
-    move = shortened(move, MAX_MOVE)
-    turn = shortened(turn, MAX_TURN)
-    step = RigidTransform.from_components(move, Rotation.from_rotvec(turn))
-    return step, float(np.clip(action[9], 0, 1))
+    turn = shortened(turn_of(_rotation(action[3:9])), MAX_TURN)
+    step = Pose(shortened(action[:3], MAX_MOVE), quat_of(turn))
+    return step, float(min(max(action[9], 0.0), 1.0))
 
 
-def rotation_of(columns: Floats) -> Rotation:
-    """The rotation whose matrix has nearly these first two columns (6,)."""
-    first, second = columns[:3], columns[3:]
-    length = np.linalg.norm(first)
-    if length < 1e-6:
-        return Rotation.identity()
-    x = first / length
-    y = second - (second @ x) * x
-    length = np.linalg.norm(y)
-    if length < 1e-6:
-        return Rotation.identity()
-    y /= length
-    return Rotation.from_matrix(np.stack([x, y, np.cross(x, y)], axis=1))
+def _rotation(columns: Floats) -> Floats:
+    """(4,) the rotation whose matrix has nearly these first two columns (6,)."""
+    x = _unit(columns[:3])
+    y = _unit(columns[3:] - (columns[3:] @ x) * x)
+    if not (x.any() and y.any()):
+        return np.array([1.0, 0, 0, 0])
+    return quat_of_axes(np.stack([x, y, np.cross(x, y)], axis=1))
+
+
+def _unit(vector: Floats) -> Floats:
+    """The vector at length 1, or zeros if it is next to none."""
+    length = float(np.linalg.norm(vector))
+    return vector / length if length > 1e-6 else np.zeros(3)
 
 
 def shortened(vector: Floats, most: float) -> Floats:
@@ -127,60 +134,51 @@ class Gripper:
         self._fingers = [int(model.joint(name).qposadr[0]) for name in names]
 
     @property
-    def pose(self) -> RigidTransform:
+    def pose(self) -> Pose:
         """T_world_gripper."""
-        return _rigid(self._data.qpos[self._pose])
+        numbers = self._data.qpos[self._pose].copy()
+        return Pose(numbers[:3], numbers[3:])
 
     @property
-    def target(self) -> RigidTransform:
+    def target(self) -> Pose:
         """T_world_gripper that it is led to."""
-        return _rigid(np.concatenate([self._data.mocap_pos[0], self._data.mocap_quat[0]]))
+        return Pose(self._data.mocap_pos[0].copy(), self._data.mocap_quat[0].copy())
 
     @property
     def opening(self) -> float:
         """From 0, closed, to 1."""
-        return float(np.clip(self._data.qpos[self._fingers].mean() / TRAVEL, 0, 1))
+        share = float(self._data.qpos[self._fingers].mean()) / TRAVEL
+        return min(max(share, 0.0), 1.0)
 
     @property
     def grip(self) -> float:
         """Opening that the fingers are told to have."""
         return float((self._data.ctrl[0] + SQUEEZE) / (TRAVEL + SQUEEZE))
 
-    def place(self, pose: RigidTransform) -> None:
+    def place(self, pose: Pose) -> None:
         """Put it there at rest, open."""
-        quat = np.roll(pose.rotation.as_quat(), 1)
-        self._data.qpos[self._pose] = np.concatenate([pose.translation, quat])
-        self._data.mocap_pos[0], self._data.mocap_quat[0] = pose.translation, quat
+        self._data.qpos[self._pose] = np.concatenate(pose)
+        self._data.mocap_pos[0], self._data.mocap_quat[0] = pose
         self._data.qpos[self._fingers] = TRAVEL
         self._data.ctrl[:] = TRAVEL
 
-    def paths(self, action: Floats) -> tuple[Floats, Floats, Floats]:
-        """What an action leads the target and the fingers along, in `PIECES` parts.
-
-        Returns:
-            Positions (PIECES, 3), quaternions (PIECES, 4) scalar-first, control (PIECES,).
-        """
+    def path(self, action: Floats) -> Iterator[tuple[Pose, float]]:
+        """Where an action leads the target and the fingers' control, in `PIECES` even parts."""
         step, opening = step_of(action)
-        begin, share = self.target, np.arange(1, PIECES + 1)[:, None] / PIECES
-        end = self._leashed(begin * step)
-        places = begin.translation + share * (end.translation - begin.translation)
-        turn = (begin.rotation.inv() * end.rotation).as_rotvec()
-        turned = begin.rotation * Rotation.from_rotvec(share * turn)
-        grip = self.grip
-        asked = grip + np.clip(opening - grip, -MAX_GRIP, MAX_GRIP)
-        grips = grip + share[:, 0] * (asked - grip)
-        control = grips * (TRAVEL + SQUEEZE) - SQUEEZE
-        return places, np.roll(turned.as_quat(), 1, axis=1), control
+        begin, grip = self.target, self.grip
+        end = self._leashed(begin @ step)
+        move = end.place - begin.place
+        turn = turn_of(times(inverse(begin.quat), end.quat))
+        change = min(max(opening - grip, -MAX_GRIP), MAX_GRIP)
+        for part in range(1, PIECES + 1):
+            share = part / PIECES
+            pose = Pose(begin.place + share * move, times(begin.quat, quat_of(share * turn)))
+            yield pose, (grip + share * change) * (TRAVEL + SQUEEZE) - SQUEEZE
 
-    def _leashed(self, wanted: RigidTransform) -> RigidTransform:
+    def _leashed(self, wanted: Pose) -> Pose:
         """The target, near where the gripper is and within bounds."""
         here = self.pose
-        ahead = shortened(wanted.translation - here.translation, MAX_MOVE + LEASH)
-        place = np.clip(here.translation + ahead, LOWER, UPPER)
-        turn = (here.rotation.inv() * wanted.rotation).as_rotvec()
-        turned = here.rotation * Rotation.from_rotvec(shortened(turn, MAX_TURN + LEASH_TURN))
-        return RigidTransform.from_components(place, turned)
-
-
-def _rigid(pose: Floats) -> RigidTransform:
-    return RigidTransform.from_components(pose[:3], Rotation.from_quat(np.roll(pose[3:], -1)))
+        ahead = shortened(wanted.place - here.place, MAX_MOVE + LEASH)
+        turn = turn_of(times(inverse(here.quat), wanted.quat))
+        turned = times(here.quat, quat_of(shortened(turn, MAX_TURN + LEASH_TURN)))
+        return Pose(np.clip(here.place + ahead, LOWER, UPPER), turned)

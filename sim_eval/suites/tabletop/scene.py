@@ -7,17 +7,17 @@ from typing import Any
 from ego_ops.synthetic.render import load_mujoco
 from sim_eval.suites.tabletop import looks, robot
 from sim_eval.suites.tabletop.tasks import Chore
-from sim_eval.suites.tabletop.things import THINGS, Thing
+from sim_eval.suites.tabletop.things import Thing, make
 
 SIZE = 224
 """Width and height of a picture, pixels."""
-FOVY = 46.0
+FOVY = 41.0
 """Of the fixed camera, degrees."""
 
 
 def build(chore: Chore) -> Any:
     """The compiled model of a task: table at z = 0, robot, the thing and its goal, two lights."""
-    things = {name: THINGS[name]() for name in (chore.thing, chore.goal)}
+    things = {name: make(name) for name in (chore.thing, chore.goal)}
     materials, files = looks.assets(set(things))
     meshes = ""
     for thing in things.values():
@@ -42,7 +42,7 @@ def _xml(assets: str, bodies: str) -> str:
   <visual>
     <global offwidth="{SIZE}" offheight="{SIZE}"/>
     <quality shadowsize="512" offsamples="4"/>
-    <map znear="0.03" zfar="10" shadowclip="0.75"/>
+    <map znear="0.03" zfar="10" shadowclip="1"/>
     <headlight ambient="0.36 0.36 0.36" diffuse="0.10 0.10 0.10" specular="0 0 0"/>
   </visual>
   <default>

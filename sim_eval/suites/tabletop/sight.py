@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import RigidTransform, Rotation
 
+from sim_eval.suites.tabletop.poses import Pose
 from sim_eval.suites.tabletop.robot import Gripper
 from sim_eval.suites.tabletop.tasks import Chore
-from sim_eval.suites.tabletop.things import THINGS, Thing
+from sim_eval.suites.tabletop.things import Thing, make
 
 Floats = NDArray[np.float64]
 
@@ -24,8 +24,8 @@ class Sight:
     def __init__(self, chore: Chore, model: Any, data: Any, gripper: Gripper):
         self._model, self._data = model, data
         self.gripper = gripper
-        self.thing_made: Thing = THINGS[chore.thing]()
-        self.goal_made: Thing = THINGS[chore.goal]()
+        self.thing_made: Thing = make(chore.thing)
+        self.goal_made: Thing = make(chore.goal)
         self._thing, self._goal = model.body(chore.thing).id, model.body(chore.goal).id
         self._fingers = [model.body(name).id for name in ("finger_left", "finger_right")]
         self._hand = [model.body("gripper").id, *self._fingers]
@@ -33,12 +33,12 @@ class Sight:
         self._motion = slice(first, first + 6)
 
     @property
-    def thing(self) -> RigidTransform:
+    def thing(self) -> Pose:
         """T_world_thing."""
         return self._pose(self._thing)
 
     @property
-    def goal(self) -> RigidTransform:
+    def goal(self) -> Pose:
         """T_world_goal."""
         return self._pose(self._goal)
 
@@ -55,7 +55,7 @@ class Sight:
 
     def offset(self) -> Floats:
         """(3,) from the goal to the thing, in the goal's frame."""
-        return self.goal.inv().apply(self.thing.translation)
+        return self.goal.inverse().apply(self.thing.place)
 
     def over(self) -> bool:
         """Whether the thing's middle is above the goal, at whatever height."""
@@ -63,7 +63,7 @@ class Sight:
 
     def height(self) -> float:
         """How far the thing's middle is above where it is when it lies flat on the goal, metres."""
-        return float(self.thing.translation[2] - self.goal_made.surface - self.thing_made.rest)
+        return float(self.thing.place[2] - self.goal_made.surface - self.thing_made.rest)
 
     def done(self) -> bool:
         """Whether the thing lies still on or in its goal and neither the robot nor the table
@@ -80,6 +80,5 @@ class Sight:
         tall = self.goal_made.top - self.goal_made.surface
         return max(0.008, 0.5 * tall)
 
-    def _pose(self, body: int) -> RigidTransform:
-        quat = np.roll(self._data.xquat[body], -1)
-        return RigidTransform.from_components(self._data.xpos[body], Rotation.from_quat(quat))
+    def _pose(self, body: int) -> Pose:
+        return Pose(self._data.xpos[body].copy(), self._data.xquat[body].copy())

@@ -15,7 +15,7 @@ HORIZON = 120
 
 
 class Chore(NamedTuple):
-    """One task: `thing` is to lie on or in `goal`. Both are names of `things.THINGS`."""
+    """One task: `thing` is to lie on or in `goal`. Both are names for `things.make`."""
 
     task: Task
     thing: str

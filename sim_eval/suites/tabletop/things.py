@@ -7,7 +7,9 @@ cheaper and steadier than between meshes.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -212,7 +214,7 @@ def basket() -> Thing:
     ring = "".join(
         f'<geom type="capsule" fromto="{_text(*a, tall, *b, tall)}" size="0.006" '
         f'material="rim" {_SEEN}/>'
-        for a, b in zip(corners, corners[1:], strict=False)
+        for a, b in pairwise(corners)
     )
     return Thing(
         walls + ring, {}, rest=0.0, reach=0.132, surface=0.006, top=tall,
@@ -220,7 +222,13 @@ def basket() -> Thing:
     )  # fmt: skip
 
 
-THINGS: dict[str, Callable[[], Thing]] = {
+_MAKERS: dict[str, Callable[[], Thing]] = {
     maker.__name__: maker
     for maker in (spoon, carrot, eggplant, green_cube, yellow_cube, towel, plate, basket)
 }
+
+
+@functools.cache
+def make(name: str) -> Thing:
+    """The thing of that name."""
+    return _MAKERS[name]()

@@ -11,9 +11,10 @@ from scipy.spatial.transform import RigidTransform, Rotation
 
 from ego_ops.synthetic import textures
 from sim_eval.suites.tabletop import looks
+from sim_eval.suites.tabletop.poses import Pose
 from sim_eval.suites.tabletop.robot import Gripper
 from sim_eval.suites.tabletop.tasks import Chore
-from sim_eval.suites.tabletop.things import THINGS, Thing
+from sim_eval.suites.tabletop.things import Thing, make
 
 Floats = NDArray[np.float64]
 
@@ -53,7 +54,7 @@ def generator(task: str, seed: int) -> np.random.Generator:
 def draw(chore: Chore, seed: int) -> Layout:
     """The scene of an episode."""
     rng = generator(chore.task.name, seed)
-    thing, goal = _apart(rng, THINGS[chore.thing](), THINGS[chore.goal]())
+    thing, goal = _apart(rng, make(chore.thing), make(chore.goal))
     pointing = Rotation.from_euler("z", rng.uniform(-0.6, 0.6)) * _DOWN
     place = rng.uniform([-0.14, -0.08, 0.16], [0.02, 0.08, 0.24])
     gripper = RigidTransform.from_components(place, pointing)
@@ -104,9 +105,9 @@ def _camera(rng: np.random.Generator) -> RigidTransform:
 
 def apply(layout: Layout, chore: Chore, model: Any, data: Any) -> None:
     """Set all that a layout says, in a model of this task and in data that was reset."""
-    Gripper(model, data).place(layout.gripper)
+    Gripper(model, data).place(Pose.of(layout.gripper))
     for name, (x, y, turn) in ((chore.thing, layout.thing), (chore.goal, layout.goal)):
-        made = THINGS[name]()
+        made = make(name)
         pose = np.array([x, y, made.rest, np.cos(turn / 2), 0, 0, np.sin(turn / 2)])
         if made.free:
             data.joint(name).qpos[:] = pose
