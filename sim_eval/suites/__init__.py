@@ -5,20 +5,26 @@ from __future__ import annotations
 from ego_ops.errors import UserError, hint
 from sim_eval.suite import Suite
 
+LIBERO = ("libero_spatial", "libero_object", "libero_goal", "libero_10", "libero_90")
+
 
 def names() -> list[str]:
     """Names of all suites."""
-    return ["tabletop", "tabletop_wrist"]
+    return ["tabletop", "tabletop_wrist", *LIBERO]
 
 
 def get(name: str) -> Suite:
     """The suite of that name.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or it is not installed.
     """
     if name not in names():
         raise UserError(f"there is no suite {name}: {hint(name, names())}")
+    if name in LIBERO:
+        from sim_eval.suites.libero import Libero
+
+        return Libero(name)
     from sim_eval.suites.tabletop import CAMERAS, Tabletop
 
     return Tabletop(CAMERAS if name == "tabletop_wrist" else CAMERAS[:1])

@@ -89,6 +89,26 @@ class TabletopEnvironment:
         images = {camera: stage.picture(camera) for camera in self._cameras}
         return Observation(images, self.proprioception(), stage.chore.task.instruction)
 
+    @property
+    def task(self) -> str:
+        """Of the episode that goes on."""
+        return self._playing().chore.task.name
+
+    @property
+    def model(self) -> Any:
+        """MuJoCo's model of the task."""
+        return self._playing().model
+
+    @property
+    def data(self) -> Any:
+        """MuJoCo's data: the state of the episode that goes on."""
+        return self._playing().data
+
+    @property
+    def sight(self) -> Sight:
+        """What is true of the scene now."""
+        return self._playing().sight
+
     def proprioception(self) -> Floats:
         """(10,) T_camera_gripper, as in a shard's states, and the opening."""
         gripper = self._playing().gripper

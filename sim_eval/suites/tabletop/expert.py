@@ -12,6 +12,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from sim_eval.suites.tabletop import robot
 from sim_eval.suites.tabletop.poses import Pose, inverse, quat_of, times, turn_of
 from sim_eval.suites.tabletop.robot import shortened
 from sim_eval.suites.tabletop.sight import Sight
@@ -26,6 +27,8 @@ CLEAR = 0.035
 """Between what is carried and the highest point of the goal, metres."""
 LOW = 0.0105
 """Lowest that the gripper's origin goes: the tips clear the table."""
+FINGER = robot.TRAVEL + 0.005
+"""From the middle of the open gripper to a finger's, metres."""
 _DOWN = np.array([0.0, 1.0, 0.0, 0.0])
 """Half a turn about x: the gripper points down and closes along x."""
 
@@ -79,14 +82,20 @@ def _grasp(sight: Sight) -> tuple[Floats, float, float]:
     """Above the thing, down around it, and close."""
     here, place = sight.gripper.pose, sight.thing.place
     place[2] = max(place[2], LOW)
-    turn = _turn(_heading(here), _long_side(sight.thing) + math.pi / 2, sight.thing_made.folds)
+    across = _long_side(sight.thing) + math.pi / 2
+    if sight.thing_made.folds == 4 and _blocked(sight, across):
+        across = _long_side(sight.thing)
+    folds = 2 if _blocked(sight, across + math.pi / 2) else sight.thing_made.folds
+    turn = _turn(_heading(here), across, folds)
     heading = _heading(here) + turn
     gap, up = place - here.place, here.place[2] - place[2]
     level = _upright(here.place, _heading(here))
     tilt = np.linalg.norm(turn_of(times(inverse(here.quat), level.quat)))
     off, low = np.linalg.norm(gap[:2]), up < 0.03
     aligned = off < (0.012 if low else 0.006) and abs(turn) + tilt < (0.2 if low else 0.08)
-    if aligned and up < 0.005:
+    if aligned and up < (0.005 if sight.gripper.opening > 0.9 else 0.012):
+        if sight.scraping():  # the fingers stick: up a little
+            place[2] = here.place[2] + 0.004
         return place, heading, 0.0
     if aligned and sight.gripper.opening > 0.9:
         return place, heading, 1.0
@@ -94,6 +103,14 @@ def _grasp(sight: Sight) -> tuple[Floats, float, float]:
     if not aligned and up < APPROACH - 0.03 and off < 0.12:
         above[:2] = here.place[:2]  # straight up, not through the thing
     return above, heading, 1.0
+
+
+def _blocked(sight: Sight, heading: float) -> bool:
+    """Whether a finger of the open gripper around the thing would come down on the goal."""
+    apart = (sight.goal.place - sight.thing.place)[:2]
+    finger = FINGER * np.array([math.cos(heading), math.sin(heading)])
+    gap = min(np.linalg.norm(apart - finger), np.linalg.norm(apart + finger))
+    return bool(gap < sight.goal_made.reach + 0.01)
 
 
 def _heading(pose: Pose) -> float:

@@ -14,6 +14,8 @@ from sim_eval.suites.tabletop.things import Thing, make
 
 Floats = NDArray[np.float64]
 
+TOUCH = 0.0005
+"""Things touch whose surfaces are nearer than this, metres."""
 STILL, STILL_TURN = 0.03, 0.6
 """A thing lies still below these, metres and radians a second."""
 
@@ -42,16 +44,21 @@ class Sight:
         """T_world_goal."""
         return self._pose(self._goal)
 
-    def touching(self) -> set[int]:
-        """Bodies that the thing touches; the table is 0."""
-        pairs = self._model.geom_bodyid[self._data.contact.geom.reshape(-1, 2)]
-        apart = self._data.contact.dist < 0.0005
-        ours = (pairs == self._thing).any(1) & apart
-        return set(pairs[ours].ravel().tolist()) - {self._thing}
+    def touching(self, body: int | None = None) -> set[int]:
+        """Bodies that one touches, by default the thing; the table is 0."""
+        body = self._thing if body is None else body
+        contact = self._data.contact
+        pairs = self._model.geom_bodyid[contact.geom.reshape(-1, 2)]
+        ours = (pairs == body).any(1) & (contact.dist < TOUCH)
+        return set(pairs[ours].ravel().tolist()) - {body}
 
     def held(self) -> bool:
         """Whether both fingers touch the thing."""
         return set(self._fingers) <= self.touching()
+
+    def scraping(self) -> bool:
+        """Whether a finger touches the table or the goal."""
+        return any(self.touching(finger) & {0, self._goal} for finger in self._fingers)
 
     def offset(self) -> Floats:
         """(3,) from the goal to the thing, in the goal's frame."""
