@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -94,7 +95,7 @@ def plans(
     """
     _check(options)
     seeds = parse_seeds(options.seeds) if options.seeds else range(options.episodes)
-    found = [suites.get(name) for name in dict.fromkeys(suite_names)]
+    found = [_suite(name) for name in dict.fromkeys(suite_names)]
     named: dict[str, Named] = {}
     away = []
     for name in dict.fromkeys(policy_names):
@@ -129,6 +130,17 @@ def parse_seeds(text: str) -> list[int]:
             raise UserError(f"--seeds {text}: {part.strip()} are no seeds from 0 upwards")
         seeds |= dict.fromkeys(range(begin, end + 1))
     return list(seeds)
+
+
+def _suite(name: str) -> Suite:
+    """A suite of ours, or module:Class of one's own."""
+    module, colon, attribute = name.partition(":")
+    if not colon:
+        return suites.get(name)
+    try:
+        return getattr(importlib.import_module(module), attribute)()
+    except (ImportError, AttributeError, TypeError) as error:
+        raise UserError(f"suite {name}: cannot load it ({error})") from error
 
 
 def _episodes(options: Options, suite: Suite, policy: Named, seeds: Sequence[int]) -> list[Episode]:
