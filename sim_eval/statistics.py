@@ -36,7 +36,8 @@ class Pairs(NamedTuple):
     neither: int
 
     @property
-    def count(self) -> int:
+    def episodes(self) -> int:
+        """That both were judged in."""
         return sum(self)
 
 
@@ -75,7 +76,7 @@ def difference(pairs: Pairs, level: float = LEVEL) -> Estimate:
     """Success rate of a less that of b, over the same episodes, with the interval of Newcombe's
     method 10 (Statistics in Medicine 17:2635, 1998): of Wilson's for each, and their correlation.
     Not a number, in [-1, 1], where there are no pairs."""
-    count = pairs.count
+    count = pairs.episodes
     if not count:
         return Estimate(math.nan, -1.0, 1.0)
     a = wilson(pairs.both + pairs.only_a, count, level)
@@ -157,11 +158,11 @@ def _z(level: float) -> float:
 def _correlation(pairs: Pairs) -> float:
     """Newcombe's estimate of φ, made less by half an episode where it is above 0."""
     both, only_a, only_b, neither = pairs
-    a, b, count = both + only_a, both + only_b, pairs.count
+    a, b, count = both + only_a, both + only_b, pairs.episodes
     margins = a * (count - a) * b * (count - b)
     if not margins:
         return 0.0
-    product = both * neither - only_a * only_b
+    product = float(both * neither - only_a * only_b)
     if product > 0:
-        product = max(product - count / 2, 0)
+        product = max(product - count / 2, 0.0)
     return product / math.sqrt(margins)
