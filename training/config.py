@@ -120,6 +120,23 @@ _FULL = TrainConfig(
     compile=True,
 )
 
+_TINY = TrainConfig(
+    name="pi0_tiny",
+    model=SIZES["tiny"],
+    sources=(SourceConfig("shards"),),
+    tokeniser="bytes",
+    steps=2400,
+    batch=32,
+    optimiser=OptimiserConfig(peak=2e-3, end=1e-5, warmup=50, ema=0.99),
+    augment=False,
+    held_out=0.2,
+    precision="fp32",
+    parallel="ddp",
+    save_every=100,
+    validate_every=100,
+    validate_samples=128,
+)
+
 CONFIGS = _registry(
     _FULL,
     replace(
@@ -145,21 +162,13 @@ CONFIGS = _registry(
         optimiser=OptimiserConfig(peak=5e-5, end=5e-6, warmup=10_000, ema=0.999),
         batch=256,
     ),
-    TrainConfig(
-        name="pi0_tiny",
-        model=SIZES["tiny"],
-        sources=(SourceConfig("shards"),),
-        tokeniser="bytes",
-        steps=2400,
-        batch=32,
-        optimiser=OptimiserConfig(peak=2e-3, end=1e-5, warmup=50, ema=0.99),
-        augment=False,
-        held_out=0.2,
-        precision="fp32",
-        parallel="ddp",
-        save_every=100,
-        validate_every=100,
-        validate_samples=128,
+    _TINY,
+    replace(
+        _TINY,
+        name="pi0_tiny_finetune",
+        sources=(SourceConfig("robot", kind="lerobot", name="robot"),),
+        optimiser=replace(_TINY.optimiser, peak=1e-3),
+        held_out=0.1,
     ),
 )
 """By name."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,7 +27,8 @@ recorded. It is there since every frame needs one, and since readers repeat it p
 ORIGIN = "meta/egoscaler.json"
 """What a dataset was exported from: a digest, no paths, since datasets are published."""
 
-_POSE = ["x", "y", "z", *(f"r{row}{column}" for column in (1, 2) for row in (1, 2, 3))]
+POSE = ["x", "y", "z", *(f"r{row}{column}" for column in (1, 2) for row in (1, 2, 3))]
+"""Names of a pose's numbers: metres, and the first two columns of the rotation's matrix."""
 _SCALARS = {
     "timestamp": "float32",
     "frame_index": "int64",
@@ -42,47 +45,73 @@ def place(number: int) -> dict[str, int]:
     return {"chunk_index": number // CHUNK, "file_index": number % CHUNK}
 
 
-def features(fps: int, codec: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Form:
+    """What every frame of a dataset holds."""
+
+    robot: str
+    """What moves, for people."""
+    fps: int
+    cameras: Mapping[str, tuple[int, int]]
+    """Height and width of a camera's pictures, by feature (`observation.images.NAME`)."""
+    state: Sequence[str]
+    """Names of the numbers of `observation.state`."""
+    action: Sequence[str]
+    """Names of the numbers of `action`."""
+    filler: bool = False
+    """See `FILLER`."""
+
+
+def hand_held(fps: int) -> Form:
+    """Of trajectories from video: an object's poses and steps."""
+    steps = [f"d{name}" for name in POSE]
+    return Form("hand-held object", fps, {CAMERA: (SIDE, SIDE)}, POSE, steps, filler=True)
+
+
+def features(form: Form, codec: str) -> dict[str, Any]:
     """What `meta/info.json` says of every feature."""
-    pose = {"dtype": "float32", "shape": [9]}
-    return {
-        CAMERA: {
+    said: dict[str, Any] = {
+        name: {
             "dtype": "video",
-            "shape": [SIDE, SIDE, 3],
+            "shape": [height, width, 3],
             "names": ["height", "width", "channels"],
             "info": {
-                "video.height": SIDE,
-                "video.width": SIDE,
+                "video.height": height,
+                "video.width": width,
                 "video.codec": codec,
                 "video.pix_fmt": "yuv420p",
-                "video.fps": fps,
+                "video.fps": form.fps,
                 "video.channels": 3,
                 "has_audio": False,
                 "is_depth_map": False,
             },
-        },
-        STATE: {**pose, "names": _POSE},
-        ACTION: {**pose, "names": [f"d{name}" for name in _POSE], "info": {FILLER: True}},
-        **{name: {"dtype": dtype, "shape": [1], "names": None} for name, dtype in _SCALARS.items()},
+        }
+        for name, (height, width) in form.cameras.items()
     }
+    for name, names in ((STATE, form.state), (ACTION, form.action)):
+        said[name] = {"dtype": "float32", "shape": [len(names)], "names": list(names)}
+    if form.filler:
+        said[ACTION]["info"] = {FILLER: True}
+    scalars = {name: {"dtype": t, "shape": [1], "names": None} for name, t in _SCALARS.items()}
+    return said | scalars
 
 
-def info(fps: int, codec: str, episodes: int, frames: int, tasks: int) -> dict[str, Any]:
+def info(form: Form, codec: str, episodes: int, frames: int, tasks: int) -> dict[str, Any]:
     """`meta/info.json`."""
     return {
         "codebase_version": VERSION,
-        "robot_type": "hand-held object",
+        "robot_type": form.robot,
         "total_episodes": episodes,
         "total_frames": frames,
         "total_tasks": tasks,
         "chunks_size": CHUNK,
         "data_files_size_in_mb": DATA_MB,
         "video_files_size_in_mb": VIDEO_MB,
-        "fps": fps,
+        "fps": form.fps,
         "splits": {"train": f"0:{episodes}"},
         "data_path": DATA,
         "video_path": VIDEO,
-        "features": features(fps, codec),
+        "features": features(form, codec),
     }
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from training.data.lerobot_layout import (
-    CAMERA,
     COLUMNS,
     DATA,
     DATA_MB,
     EPISODES,
     ORIGIN,
     as_array,
+    hand_held,
     info,
     place,
 )
@@ -27,9 +28,6 @@ from training.export import video as export_video
 from training.export.file import DATASET, DONE, PIXELS
 from training.export.plan import Plan
 from training.export.stats import LEVELS, NAMES, Total
-
-_STATED = (CAMERA, *COLUMNS)
-"""Features that have statistics."""
 
 
 def write_meta(work: str, plan: Plan, origin: dict[str, Any], card: str) -> None:
@@ -41,30 +39,52 @@ def write_meta(work: str, plan: Plan, origin: dict[str, Any], card: str) -> None
         card: the dataset's README.md.
     """
     root = Path(work, DATASET)
-    totals = {name: Total() for name in _STATED}
-    levels = np.zeros((3, LEVELS), np.int64)
+    done = [Path(work, DONE, f"{number:06d}.parquet") for number in range(plan.files)]
+    form = hand_held(plan.fps)
+    head = info(form, export_video.CODEC, len(plan.ids), plan.frames, len(plan.tasks))
     with _Episodes(root) as episodes:
-        for number in range(plan.files):
-            table = pq.read_table(Path(work, DONE, f"{number:06d}.parquet"))
-            levels += np.array(json.loads(table.schema.metadata[PIXELS]), np.int64)
-            for feature, total in totals.items():
-                total.add(_statistics(table, feature))
-            episodes.write(table.replace_schema_metadata(None))
-    stats = {CAMERA: totals[CAMERA].with_levels(levels)}
+        write_whole(root, done, plan.tasks, head, episodes.write)
+    clips = {"episode_index": np.arange(len(plan.ids)), "clip_id": plan.ids.astype(str)}
+    pq.write_table(pa.table(clips), root / "meta/clips.parquet")
+    _json(root / ORIGIN, origin)
+    (root / "README.md").write_text(card, encoding="utf-8")
+
+
+def write_whole(
+    root: Path,
+    said: Sequence[Path],
+    tasks: Sequence[str],
+    head: dict[str, Any],
+    look: Callable[[pa.Table], None] = lambda table: None,
+) -> None:
+    """Write what is said of a whole dataset: `meta/stats.json`, `tasks.parquet` and `info.json`.
+
+    Args:
+        said: a file for each of data, in their order: what is said of its episodes.
+        head: `info.json`.
+        look: called with each table of `said`.
+    """
+    cameras = [name for name, one in head["features"].items() if one["dtype"] == "video"]
+    totals = {name: Total() for name in (*cameras, *COLUMNS)}
+    levels = {camera: np.zeros((3, LEVELS), np.int64) for camera in cameras}
+    for path in said:
+        table = pq.read_table(path)
+        pixels = json.loads(table.schema.metadata[PIXELS])
+        for camera in cameras:
+            levels[camera] += np.array(pixels[camera], np.int64)
+        for feature, total in totals.items():
+            total.add(_statistics(table, feature))
+        look(table.replace_schema_metadata(None))
+    stats = {camera: totals[camera].with_levels(levels[camera]) for camera in cameras}
     for name in COLUMNS:
-        stats[name] = totals[name].with_values(_columns(root, plan.files, name))
+        stats[name] = totals[name].with_values(_columns(root, len(said), name))
     plain = {
         feature: {name: values.tolist() for name, values in one.items()}
         for feature, one in stats.items()
     }
     _json(root / "meta/stats.json", plain)
-    _tasks(root / "meta/tasks.parquet", plan.tasks)
-    clips = {"episode_index": np.arange(len(plan.ids)), "clip_id": plan.ids.astype(str)}
-    pq.write_table(pa.table(clips), root / "meta/clips.parquet")
-    head = info(plan.fps, export_video.CODEC, len(plan.ids), plan.frames, len(plan.tasks))
+    _tasks(root / "meta/tasks.parquet", tasks)
     _json(root / "meta/info.json", head)
-    _json(root / ORIGIN, origin)
-    (root / "README.md").write_text(card, encoding="utf-8")
 
 
 class _Episodes:
@@ -109,7 +129,7 @@ def _columns(root: Path, files: int, name: str) -> Iterator[NDArray]:
         yield as_array(pq.read_table(path, columns=[name])[name])
 
 
-def _tasks(path: Path, tasks: list[str]) -> None:
+def _tasks(path: Path, tasks: Sequence[str]) -> None:
     """As pandas writes a frame whose index is the task, which is how LeRobot reads it."""
     columns = [
         {"name": "task_index", "field_name": "task_index", "pandas_type": "int64",
@@ -118,10 +138,12 @@ def _tasks(path: Path, tasks: list[str]) -> None:
          "numpy_type": "object", "metadata": None},
     ]  # fmt: skip
     head = {"index_columns": ["task"], "column_indexes": [], "columns": columns, "creator": {}}
-    table = pa.table({"task_index": pa.array(range(len(tasks)), pa.int64()), "task": tasks})
+    table = pa.table({"task_index": pa.array(range(len(tasks)), pa.int64()), "task": list(tasks)})
     pandas = json.dumps({**head, "pandas_version": "2.0.0"}).encode()
     pq.write_table(table.replace_schema_metadata({b"pandas": pandas}), path)
 
 
 def _json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
+    aside = path.with_suffix(".aside")
+    aside.write_text(json.dumps(content, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(aside, path)

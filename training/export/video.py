@@ -11,7 +11,6 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from ego_ops.errors import UserError
-from training.data.lerobot_layout import SIDE
 
 CODEC = "h264"
 _ENCODER = "libx264"
@@ -25,10 +24,13 @@ _OPTIONS = {
 Image = NDArray[np.uint8]
 
 
-def encode(path: str, images: Iterable[Image], fps: int) -> int:
-    """Write (SIDE, SIDE, 3) RGB pictures as a video of `fps` frames a second.
+def encode(path: str, images: Iterable[Image], fps: int, size: tuple[int, int]) -> int:
+    """Write (height, width, 3) RGB pictures as a video of `fps` frames a second.
 
     Frame n is shown at exactly n / fps seconds: time stamps are whole numbers of frames.
+
+    Args:
+        size: height and width, both even.
 
     Returns:
         How many there were.
@@ -39,7 +41,7 @@ def encode(path: str, images: Iterable[Image], fps: int) -> int:
     tick, count = Fraction(1, fps), 0
     with av.open(path, "w", format="mp4") as container:
         stream = container.add_stream(_ENCODER, rate=fps, options=_OPTIONS)
-        stream.width = stream.height = SIDE
+        stream.height, stream.width = size
         stream.pix_fmt = "yuv420p"
         stream.time_base = stream.codec_context.time_base = tick
         stream.codec_context.thread_count = 1  # files are encoded side by side, one to a core
@@ -53,7 +55,7 @@ def encode(path: str, images: Iterable[Image], fps: int) -> int:
 
 
 def decode(path: str, fps: int) -> Iterator[Image]:
-    """The (SIDE, SIDE, 3) RGB pictures of a file that `encode` wrote, each at its time.
+    """The (height, width, 3) RGB pictures of a file that `encode` wrote, each at its time.
 
     Raises:
         UserError: a frame is not where it should be, which no reader would forgive.
