@@ -54,11 +54,8 @@ def tasks(suite: str) -> dict[str, Place]:
     # A config.yaml there would name other files: that of a LIBERO from elsewhere, for example. The
     # folder of this file has none, so the package's own are taken.
     os.environ["LIBERO_CONFIG_PATH"] = str(Path(__file__).parent)
-    try:
-        from libero.libero import benchmark, get_libero_path
-    except ImportError as error:
-        raise UserError(f"LIBERO cannot be imported: {' '.join(str(error).split())}") from error
-    scenes, states = Path(get_libero_path("bddl_files")), Path(get_libero_path("init_states"))
+    benchmark, libero = _import("libero.libero.benchmark"), _import("libero.libero")
+    scenes, states = (Path(libero.get_libero_path(what)) for what in ("bddl_files", "init_states"))
     return {
         task.name: Place(
             task.name,
@@ -82,11 +79,14 @@ def environment_class() -> Any:
         # So it is in a Ray worker without a GPU, and robosuite takes it for a device's number.
         os.environ.setdefault("MUJOCO_EGL_DEVICE_ID", "0")
     logging.getLogger("robosuite_logs").setLevel(logging.ERROR)  # it misses a file of macros
+    return _import("libero.libero.envs").OffScreenRenderEnv
+
+
+def _import(module: str) -> Any:
     try:
-        from libero.libero.envs import OffScreenRenderEnv
+        return importlib.import_module(module)
     except ImportError as error:
         raise UserError(f"LIBERO cannot be imported: {' '.join(str(error).split())}") from error
-    return OffScreenRenderEnv
 
 
 def _require() -> None:

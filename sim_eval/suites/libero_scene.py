@@ -9,6 +9,7 @@ dynamics are computed once, and pictures are left to those who want them.
 from __future__ import annotations
 
 import atexit
+import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -36,12 +37,11 @@ class Scene:
 
     def __init__(self, place: Place):
         make = environment_class()
-        from robosuite.utils.errors import RandomizationError
-
-        self._no_room = RandomizationError
+        self._no_room = importlib.import_module("robosuite.utils.errors").RandomizationError
         with np.load(place.states) as recorded:
             self._initial: Floats = recorded["states"]
-        with _random_state(RANDOM_SEED):
+        chance = np.random.RandomState(RANDOM_SEED).get_state()
+        with _chance(chance):
             self._outer = make(
                 bddl_file_name=str(place.scene),
                 camera_heights=SIDE,
@@ -58,7 +58,7 @@ class Scene:
         self._fixtures = (self._model.body_pos.copy(), self._model.body_quat.copy())
         self._looks = self._model.site_rgba.copy()
         self._drawers = list(self._inner.object_property_initializers)
-        self._draws: list[tuple[Any, int]] = [(np.random.RandomState(RANDOM_SEED).get_state(), 1)]
+        self._draws: list[tuple[Any, int]] = [(chance, 1)]
         """Before each of openpi's resets so far: NumPy's chance, how often the task was loaded."""
 
     def reset(self, seed: int) -> None:
@@ -69,10 +69,10 @@ class Scene:
         """
         for number in range(min(seed, len(self._draws) - 1), seed + 1):
             chance, loads = self._draws[number]
-            with _random_state(chance):
-                loads = self._place(loads)
-                if number + 1 == len(self._draws):
-                    self._draws.append((np.random.get_state(), loads))
+            with _chance(chance):
+                loads, chance = self._place(loads), np.random.get_state()  # noqa: NPY002
+            if number + 1 == len(self._draws):
+                self._draws.append((chance, loads))
         self._outer.set_init_state(self._initial[seed])
         for _ in range(REST):
             self.step(REST_ACTION)
@@ -149,14 +149,11 @@ class _Physics:
 
 
 @contextmanager
-def _random_state(state: Any) -> Iterator[None]:
-    """NumPy's global chance from a seed or a state; before and after, that of whoever else."""
-    kept = np.random.get_state()
+def _chance(state: Any) -> Iterator[None]:
+    """NumPy's global chance, which LIBERO draws from; before and after, that of whoever else."""
+    kept = np.random.get_state()  # noqa: NPY002
+    np.random.set_state(state)  # noqa: NPY002
     try:
-        if isinstance(state, int):
-            np.random.seed(state)
-        else:
-            np.random.set_state(state)
         yield
     finally:
-        np.random.set_state(kept)
+        np.random.set_state(kept)  # noqa: NPY002

@@ -7,6 +7,7 @@ here the same moment is kept at every step, and rendered only if wanted.
 
 from __future__ import annotations
 
+import importlib
 import math
 from types import SimpleNamespace
 from typing import Any
@@ -36,19 +37,19 @@ class View:
 
     def __init__(self, environment: Any):
         import mujoco
-        from robosuite.utils.observables import Observable, sensor
 
+        watching = importlib.import_module("robosuite.utils.observables")
         self._environment, sim = environment, environment.sim
         self._sim, self._model, self._data = sim, sim.model._model, sim.data._data
         self._seen = mujoco.MjData(self._model)
         self._looks = self._model.site_rgba.copy()
 
-        @sensor(modality="clock")
+        @watching.sensor(modality="clock")
         def look(_: object) -> float:
             self._look()
             return 0.0
 
-        clock = Observable("clock", look, sampling_rate=environment.control_freq)
+        clock = watching.Observable("clock", look, sampling_rate=environment.control_freq)
         environment._observables = {"clock": clock}
 
     def picture(self, camera: str) -> Image:
