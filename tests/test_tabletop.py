@@ -69,7 +69,7 @@ def test_observations_are_what_the_suite_says(name):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_script_solves(environment, task):
-    for seed in range(1000, 1006):
+    for seed in range(1000, 1004):
         environment.reset(task, seed)
         steps = steps_of(environment, environment.expert, task)
         assert steps, f"seed {seed}"
@@ -96,7 +96,7 @@ def test_script_goes_on_from_anywhere(environment, task):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_chance_solves_nothing(environment, task):
-    for seed in range(3):
+    for seed in range(2):
         environment.reset(task, seed)
         rng = np.random.default_rng(seed)
         assert steps_of(environment, lambda rng=rng: jitter(rng), task) is None

@@ -19,7 +19,7 @@ from sim_eval.suites.tabletop.things import Thing, make
 Floats = NDArray[np.float64]
 
 FIELD = np.array([[-0.10, 0.15], [-0.17, 0.17]])
-"""Where things lie: bounds of x and y of a circle around each, metres."""
+"""Bounds of x and y of a small thing's middle, metres; larger things lie further in."""
 _MARGIN = 0.03
 _DOWN = Rotation.from_euler("x", np.pi)
 """The gripper's axes in the world's when it points down and closes along x."""
@@ -84,8 +84,8 @@ def _apart(
     while True:
         spots = []
         for each in (thing, goal):
-            inset = np.array([min(each.reach, 0.10), -min(each.reach, 0.10)])
-            x, y = (rng.uniform(*span) for span in FIELD + inset * [[0.3], [0.6]])
+            inset = np.array([0.3, 0.6]) * min(each.reach, 0.1)
+            x, y = rng.uniform(FIELD[:, 0] + inset, FIELD[:, 1] - inset)
             spots.append((x, y, rng.uniform(-np.pi, np.pi)))
         gap = np.hypot(spots[0][0] - spots[1][0], spots[0][1] - spots[1][1])
         if gap > thing.reach + goal.reach + _MARGIN:
