@@ -74,7 +74,7 @@ def by_task(entries: Sequence[Entry], order: Sequence[str], palette: Palette) ->
             axes.axhline(line - 0.5, color="#888888", lw=0.5, alpha=0.3)
         axes.set_yticks(range(len(order)), [_short(task) for task in order])
         axes.set_ylim(len(order) - 0.45, -0.55)
-        axes.tick_params(axis="y", length=0)
+        axes.tick_params(axis="y", length=0, labelsize=8)
         axes.spines["left"].set_visible(False)
         axes.set_xlim(-2, 102)
         axes.set_xlabel("episodes solved (%)")
@@ -132,7 +132,13 @@ def key(policies: Sequence[str], palette: Palette) -> Mapping[str, str]:
 
 
 def _short(task: str) -> str:
-    return task if len(task) <= 34 else task[:16] + "…" + task[-16:]
+    """A task's name in at most two lines."""
+    if len(task) <= 30:
+        return task
+    breaks = [i + 1 for i, letter in enumerate(task) if letter in "_- "]
+    middle = min(breaks or [len(task) // 2], key=lambda i: abs(i - len(task) // 2))
+    lines = (task[:middle], task[middle:])
+    return "\n".join(line if len(line) <= 36 else line[:20] + "…" + line[-15:] for line in lines)
 
 
 def _svg(figure: Figure) -> str:

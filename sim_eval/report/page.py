@@ -74,6 +74,7 @@ def write(results_url: str, out_html: str, command: str) -> str:
         judged=sum(entry.episodes for entry in entries),
         errored=sum(entry.errored for entry in entries),
         says_nothing=ERRORS,
+        named=sorted({(entry.policy, entry.given, entry.digest) for entry in entries}),
         command=command,
         versions=_versions(),
     )
@@ -129,9 +130,10 @@ def _forest(one: Comparison) -> Markup:
     """A difference and its interval as a line, from -100 to 100 points."""
     value, low, high = (60 + 58 * part for part in one.gap)
     return Markup(
-        f'<svg class="forest" viewBox="0 0 120 12" width="120" height="12" aria-hidden="true">'
-        f'<path class="zero" d="M60 0v12"/><path d="M{low:.1f} 6H{high:.1f}"/>'
-        f'<circle cx="{value:.1f}" cy="6" r="2.8"/></svg>'
+        '<svg class="forest" viewBox="0 0 120 14" width="120" height="14" aria-hidden="true">'
+        f'<path class="zero" d="M2 7H118M60 0v14"/>'
+        f'<path d="M{low:.1f} 7H{high:.1f}M{low:.1f} 4v6M{high:.1f} 4v6"/>'
+        f'<circle cx="{value:.1f}" cy="7" r="2.2"/></svg>'
     )
 
 

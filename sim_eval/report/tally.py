@@ -63,9 +63,12 @@ class Entry:
 
     suite: Suite
     policy: str
-    """Name; with what tells it from others of that name, where there are any."""
+    """A short name, with what tells it from others of that name where there are any."""
     settings: str
     """How chunks are done: `replan 5`."""
+    given: str
+    """The policy's name as it was given."""
+    digest: str
     tasks: dict[str, Task] = field(default_factory=lambda: defaultdict(Task))
     """By name, in natural order."""
     times: list[float] = field(default_factory=list)
@@ -129,12 +132,13 @@ def tally(rows: pa.Table) -> list[Entry]:
     """Count results (`sim_eval.results.table`), suite by suite, the best policy first."""
     columns = [rows[name].to_pylist() for name in _COLUMNS]
     found: dict[tuple, Entry] = {}
-    names: dict[tuple, str] = {}
+    names: dict[str, str] = {}
     for suite, version, policy, digest, replan, ensemble, *rest in zip(*columns, strict=True):
         key = (suite, version, digest, replan, ensemble)
         if key not in found:
-            found[key] = Entry(Suite(suite, version), policy, _settings(replan, ensemble))
-            names.setdefault((digest,), policy)
+            way = _settings(replan, ensemble)
+            found[key] = Entry(Suite(suite, version), policy, way, policy, digest)
+            names.setdefault(digest, _short(policy))
         _add(found[key], *rest)
     _name(found, names)
     for entry in found.values():
@@ -202,13 +206,20 @@ def _settings(replan: int, ensemble: float | None) -> str:
     return f"replan {replan}" + ("" if ensemble is None else f", ensemble {ensemble:g}")
 
 
-def _name(found: dict[tuple, Entry], names: dict[tuple, str]) -> None:
+def _short(policy: str) -> str:
+    """Of a policy's folder, the name of its run."""
+    if ":" in policy:
+        return policy
+    return policy.rstrip("/").removesuffix("/policy").rsplit("/", 1)[-1] or policy
+
+
+def _name(found: dict[tuple, Entry], names: dict[str, str]) -> None:
     """Tell policies of one name apart by their digests, and settings of one policy in a suite."""
     same = Counter(names.values())
     ways = Counter((suite, version, digest) for suite, version, digest, *_ in found)
     several = {digest for (_, _, digest), count in ways.items() if count > 1}
     for (_, _, digest, *_), entry in found.items():
-        entry.policy = name = names[(digest,)]
+        entry.policy = name = names[digest]
         if same[name] > 1:
             entry.policy += f" ({digest[:6]})"
         if digest in several:
