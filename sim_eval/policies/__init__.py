@@ -20,11 +20,12 @@ def check(policy: Named, suite: Suite) -> list[str]:
     """See before anything runs that a policy fits a suite. No weights are loaded.
 
     Returns:
-        What a user is to be told all the same, one line each: cameras that it is not shown.
+        What a user is to be told all the same, one line each: cameras that it lacks or is not
+        shown, tasks that were not recorded.
 
     Raises:
         UserError: its states or actions are of another size, it sees by no camera of the suite, or
-            the suite has no script.
+            nothing was recorded for it.
     """
     if policy.kind == "checkpoint":
         from sim_eval.policies import checkpoint_files
@@ -33,7 +34,7 @@ def check(policy: Named, suite: Suite) -> list[str]:
     if policy.kind == "replay":
         from sim_eval.policies import replay
 
-        replay.check(policy.place, suite)
+        return replay.check(policy.place, suite)
     return []
 
 

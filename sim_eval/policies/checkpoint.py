@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ego_ops.errors import UserError
 from sim_eval.policies.checkpoint_files import cameras, check
-from sim_eval.policies.names import Named
+from sim_eval.policies.names import Named, checkpoint_digest
 from sim_eval.policy import PolicyError, Request
 from sim_eval.suite import Floats, Suite
 from training import policy_folder
@@ -42,7 +42,7 @@ class CheckpointPolicy:
         rows: what a call computes: `batch`, or more, or 1 (several calls then), as above.
 
     Raises:
-        UserError: it cannot be loaded, or does not fit the suite.
+        UserError: it cannot be loaded, does not fit the suite, or is another by now.
     """
 
     def __init__(self, policy: Named, suite: Suite):
@@ -51,6 +51,11 @@ class CheckpointPolicy:
         self.digest, self.batch = policy.digest, how.batch
         self._cameras, self._steps = cameras(policy, suite), how.steps
         self._pi0 = policy_folder.load(policy.place, _device(how.device), how.source, how.half)
+        if checkpoint_digest(policy.place, how) != policy.digest:
+            raise UserError(
+                f"--policy {policy.name}: {policy.place} has changed since it was looked at; run "
+                "the same command again, once what writes there has ended"
+            )
         self._graph: tuple[int, GraphSampler] | None = None
         self.rows = self._independent()
 

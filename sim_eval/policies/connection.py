@@ -55,8 +55,7 @@ class Connections:
 
     def close(self) -> None:
         """Hang up."""
-        self._wait(self._hang_up(*self._idle))
-        self._idle.clear()
+        self._wait(self._hang_up_all())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -72,6 +71,9 @@ class Connections:
 
     async def _ask_all(self, messages: Sequence[bytes]) -> list[bytes | PolicyError]:
         return list(await asyncio.gather(*(self._ask(message) for message in messages)))
+
+    async def _hang_up_all(self) -> None:
+        await asyncio.gather(*(self._hang_up(connection) for connection in self._idle))
 
     async def _ask(self, message: bytes) -> bytes | PolicyError:
         from websockets.exceptions import ConnectionClosed
@@ -97,7 +99,7 @@ class Connections:
                 await connection.send(message)
                 answer = await connection.recv()
         except TimeoutError as error:
-            await self._hang_up(connection)  # or the answer would be taken for the next one's
+            connection.transport.abort()  # or the answer would be taken for the next one's
             raise PolicyError(f"{self.address}: no answer in {self._answer_s:g} s") from error
         self._away_since = None
         if isinstance(answer, str):
@@ -161,8 +163,12 @@ class Connections:
         )
 
     @staticmethod
-    async def _hang_up(*connections: Any) -> None:
-        await asyncio.gather(*(connection.close() for connection in connections))
+    async def _hang_up(connection: Any) -> None:
+        try:
+            async with asyncio.timeout(_CLOSE_S):
+                await connection.close()
+        except TimeoutError:  # the other side does not even read
+            connection.transport.abort()
 
 
 def metadata(address: str, patience_s: float = PATIENCE_S) -> str:

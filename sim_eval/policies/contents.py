@@ -61,7 +61,7 @@ def checkpoint(folder: str, source: str) -> dict[str, str]:
         UserError: one cannot be read.
     """
     root = Path(folder)
-    files = [root / CONFIG, *root.glob("*.safetensors*")]
+    files = [root / CONFIG, *root.glob("*.safetensors"), *root.glob("*.safetensors.index.json")]
     files += [root / "assets" / source / "norm_stats.json"]
     files += [path for path in (root / "tokeniser").rglob("*") if path.is_file()]
     return digests(root, files)
@@ -73,11 +73,9 @@ def recording(folder: str) -> dict[str, str]:
     Raises:
         UserError: it is none, or a file cannot be read.
     """
-    root = Path(folder).expanduser()
+    root = Path(folder)
     if not (root / "meta/info.json").is_file():
-        raise UserError(
-            f"--policy replay:{folder}: no LeRobot dataset (there is no meta/info.json)"
-        )
+        raise UserError(f"replay:{folder}: no LeRobot dataset (there is no meta/info.json)")
     files = [path for part in ("meta", "data") for path in (root / part).rglob("*")]
     return digests(root, (path for path in files if path.is_file()))
 

@@ -69,17 +69,25 @@ def named(name: str, compute: Compute = DEFAULT) -> Named:
     if name == "random":
         return Named(name, "random", _digest("random"))
     if name.startswith(REPLAY):
-        folder = name.removeprefix(REPLAY)
+        folder = str(Path(name.removeprefix(REPLAY)).expanduser().absolute())
         return Named(name, "replay", _digest("replay", contents.recording(folder)), folder)
     if name.startswith(_SCHEMES):
         from sim_eval.policies.connection import metadata
 
         return Named(name, "server", _digest("server", name, metadata(name)), name, compute)
-    folder = str(_folder(name))
-    compute = compute._replace(source=contents.source(folder, compute.source))
-    files = contents.checkpoint(folder, str(compute.source))
-    how = compute._replace(half=compute.half if compute.half is not None else _gpu(compute))
-    return Named(name, "checkpoint", _digest("checkpoint", files, how), folder, how)
+    folder = str(_folder(name).absolute())
+    half = compute.half if compute.half is not None else compute.device.startswith("cuda")
+    how = compute._replace(half=half, source=contents.source(folder, compute.source))
+    return Named(name, "checkpoint", checkpoint_digest(folder, how), folder, how)
+
+
+def checkpoint_digest(folder: str, how: Compute) -> str:
+    """Of what lies in a policy's folder now, and of how it computes.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    return _digest("checkpoint", contents.checkpoint(folder, str(how.source)), how)
 
 
 def _folder(name: str) -> Path:
@@ -99,10 +107,6 @@ def _folder(name: str) -> Path:
     raise UserError(f"--policy {name}: no such policy; {hint(name, known)}")
 
 
-def _gpu(compute: Compute) -> bool:
-    return compute.device.startswith("cuda")
-
-
 def _digest(*parts: object) -> str:
-    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=str)
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

@@ -46,18 +46,29 @@ class Replay:
         return self._actions[self._step - 1, None]
 
 
-def check(folder: str, suite: Suite) -> None:
+def check(folder: str, suite: Suite) -> list[str]:
     """See that a dataset's actions fit a suite, and that it has episodes of its tasks.
 
+    Returns:
+        A line if there are tasks that it has none of.
+
     Raises:
-        UserError: they do not, it has none, or it cannot be read.
+        UserError: they do not, it has none of any task, or it cannot be read.
     """
     recorded = _recorded(folder)
-    suite.padded(np.zeros((1, recorded.action_size)))
-    for task in suite.tasks.values():
-        if task.instruction not in recorded.episodes:
-            said = hint(task.instruction, recorded.episodes)
-            raise UserError(f"replay:{folder}: nothing is told to {task.instruction!r}; {said}")
+    try:
+        suite.padded(np.zeros((1, recorded.action_size)))
+    except UserError as error:
+        raise UserError(f"replay:{folder}: its actions do not fit: {error}") from error
+    told = {name: task.instruction for name, task in suite.tasks.items()}
+    missing = [name for name, said in told.items() if said not in recorded.episodes]
+    if len(missing) == len(told):
+        first = next(iter(told.values()))
+        raise UserError(
+            f"replay:{folder}: was told nothing that {suite.name} tells, such as {first!r}; "
+            f"{hint(first, recorded.episodes)}"
+        )
+    return [f"replay:{folder}: has nothing for {', '.join(missing)}"] if missing else []
 
 
 class _Episode(NamedTuple):
@@ -75,7 +86,7 @@ class _Recorded(NamedTuple):
 
 @functools.lru_cache(maxsize=4)
 def _recorded(folder: str) -> _Recorded:
-    root = Path(folder).expanduser()
+    root = Path(folder)
     try:
         info = json.loads((root / "meta/info.json").read_bytes())
         if info["codebase_version"] != "v3.0":
