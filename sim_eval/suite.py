@@ -93,6 +93,10 @@ class Suite(Protocol):
     seeds: int | None
     """Seeds go from 0 to one less than this; None if any will do."""
 
+    intrinsics: tuple[float, float, float, float] | None
+    """fx, fy, cx, cy of the camera `base_0_rgb`, pixels, where states begin with the pose
+    T_camera_gripper as a shard's do (translation, two columns of the rotation); else None."""
+
     def environment(self) -> Environment:
         """A new one, in this process.
 

@@ -13,6 +13,7 @@ from workflows import (
     calibrate,
     curate,
     demo,
+    demonstrate,
     evaluate,
     export,
     extract,
@@ -37,6 +38,7 @@ JOBS: dict[type, tuple[str, Callable[[Any], Any]]] = {
     pretrain.PretrainConfig: ("train", pretrain.run),
     evaluate.EvaluateConfig: ("evaluate", evaluate.run),
     sweep.SweepConfig: ("sweep", sweep.run),
+    demonstrate.DemonstrateConfig: ("demonstrate", demonstrate.run),
     export.ExportConfig: ("export", export.run),
     weights.WeightsConfig: ("weights", weights.run),
 }

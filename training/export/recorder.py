@@ -32,6 +32,8 @@ from training.export.meta import write_whole
 from training.export.plan import Planned
 
 Image = NDArray[np.uint8]
+_SOURCE = b"source"
+"""Key of the metadata of what is said of an episode."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class Recorded:
     """(T, S)."""
     action: ArrayLike
     """(T, A): what was done at each step."""
+    source: str = ""
+    """Where it comes from, in words of whoever records: see `Recorder.sources`."""
 
 
 class Recorder:
@@ -53,6 +57,8 @@ class Recorder:
     def __init__(self, folder: str, form: Form):
         self._root, self._form = Path(folder), form
         tables = [pq.read_table(path, columns=["length", "tasks"]) for path in self._files()]
+        self.sources = [table.schema.metadata[_SOURCE].decode() for table in tables]
+        """Of each episode."""
         self.episodes = len(tables)
         """How many there are."""
         self._frames = sum(int(table["length"][0].as_py()) for table in tables)
@@ -82,6 +88,7 @@ class Recorder:
         except (OSError, av.error.FFmpegError) as error:
             raise unwritable(str(self._root), error) from error
         self.episodes += 1
+        self.sources.append(episode.source)
         self._frames += len(state)
 
     def finish(self) -> None:
@@ -142,7 +149,8 @@ class Recorder:
         for name, value in at.items():
             about = about.append_column(f"meta/episodes/{name}", pa.array([value]))
         pixels = {camera: counts[0].tolist() for camera, counts in levels.items()}
-        about = about.replace_schema_metadata({PIXELS: json.dumps(pixels).encode()})
+        head = {PIXELS: json.dumps(pixels).encode(), _SOURCE: episode.source.encode()}
+        about = about.replace_schema_metadata(head)
         aside = said.with_suffix(".aside")
         pq.write_table(about, aside)
         for path in (*written, aside):

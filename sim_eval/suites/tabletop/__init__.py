@@ -18,6 +18,7 @@ import numpy as np
 
 from ego_ops.errors import UserError
 from sim_eval.suite import Environment, Floats, Observation, Task
+from sim_eval.suites.tabletop.scene import INTRINSICS
 from sim_eval.suites.tabletop.tasks import CHORES, FPS
 
 CAMERAS = ("base_0_rgb", "left_wrist_0_rgb")
@@ -37,6 +38,7 @@ class Tabletop:
     fps = FPS
     replan = 8
     seeds: int | None = None
+    intrinsics = INTRINSICS
 
     def __init__(self, cameras: tuple[str, ...] = CAMERAS[:1]):
         self.cameras = cameras

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ego_ops.synthetic.render import load_mujoco
@@ -11,8 +12,11 @@ from sim_eval.suites.tabletop.things import Thing, make
 
 SIZE = 224
 """Width and height of a picture, pixels."""
-FOVY = 41.0
+FOVY = 43.0
 """Of the fixed camera, degrees."""
+_FOCAL = SIZE / 2 / math.tan(math.radians(FOVY) / 2)
+INTRINSICS = (_FOCAL, _FOCAL, (SIZE - 1) / 2, (SIZE - 1) / 2)
+"""fx, fy, cx, cy of the fixed camera, pixels."""
 
 
 def build(chore: Chore) -> Any:
@@ -42,7 +46,7 @@ def _xml(assets: str, bodies: str) -> str:
   <visual>
     <global offwidth="{SIZE}" offheight="{SIZE}"/>
     <quality shadowsize="512" offsamples="4"/>
-    <map znear="0.03" zfar="10" shadowclip="1"/>
+    <map znear="0.03" zfar="10" shadowclip="1.2"/>
     <headlight ambient="0.36 0.36 0.36" diffuse="0.10 0.10 0.10" specular="0 0 0"/>
   </visual>
   <default>

@@ -63,7 +63,7 @@ def draw(chore: Chore, seed: int) -> Layout:
         for name, spans in looks.TINTS.items()
     }
     tints |= {name: rng.uniform(0.82, 1.0, 3) for name in looks.TABLES}
-    sun = np.array([rng.uniform(-0.5, 0.5), rng.uniform(-0.5, 0.5), -1.0])
+    sun = np.array([*rng.uniform(-0.4, 0.4, 2), -1.0])
     return Layout(
         thing=thing,
         goal=goal,
