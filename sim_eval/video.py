@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import tempfile
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
@@ -42,17 +41,15 @@ def encode(frames: Iterable[Image], fps: float, about: Mapping[str, str] | None 
         raise UserError("a video of no frames")
     if first.ndim != 3 or first.shape[2] != 3:
         raise UserError(f"frame 0 of a video is {first.shape}, not (height, width, 3)")
-    # A file of its own: the index is put first by reading the file again.
-    with tempfile.TemporaryDirectory(prefix="egoscaler-video-") as folder:
-        path = Path(folder) / "video.mp4"
-        try:
+    try:
+        # A file of its own: the index is put first by reading the file again.
+        with tempfile.TemporaryDirectory(prefix="egoscaler-video-") as folder:
+            path = Path(folder) / "video.mp4"
             _write(path, itertools.chain([first], rest), first.shape, fps, dict(about or {}))
             return path.read_bytes()
-        except (av.FFmpegError, OSError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise UserError(
-                f"cannot encode a video in {os.path.dirname(folder)}: {reason}"
-            ) from error
+    except (av.FFmpegError, OSError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot encode a video in {tempfile.gettempdir()}: {reason}") from error
 
 
 def _write(

@@ -113,7 +113,8 @@ def _template() -> Template:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters |= {
         "percent": words.percent, "interval": words.interval, "points": words.points,
-        "p": words.p_value, "many": "{:,}".format, "forest": _forest, "needed": _needed,
+        "p": words.p_value, "many": "{:,}".format, "forest": _forest,
+        "needed": _needed, "needed_alone": _needed_alone,
         "quartiles": statistics.quartiles, "tint": _tint,
     }  # fmt: skip
     text = resources.files("sim_eval.report").joinpath("template.html").read_text("utf-8")
@@ -124,6 +125,13 @@ def _needed(one: Comparison) -> int:
     """Episodes that would tell a gap of `GAP`, where as many differ as here."""
     discordant = (one.pairs.only_a + one.pairs.only_b) / one.pairs.episodes
     return statistics.episodes_to_tell(GAP, discordant)
+
+
+def _needed_alone(entry: Entry) -> int:
+    """Episodes that would tell another policy `GAP` away, before it is known."""
+    rate = entry.pooled.value
+    other = rate + GAP if rate + GAP <= 1 else rate - GAP
+    return statistics.episodes_to_tell(GAP, statistics.discordant_if_unrelated(rate, other))
 
 
 def _forest(one: Comparison) -> Markup:
@@ -181,7 +189,8 @@ def _relative(where: Store, folder: Store) -> str | None:
     if isinstance(where, LocalStore) and isinstance(folder, LocalStore):
         way = os.path.relpath(where.url, folder.url)
     elif type(where) is type(folder) and urlsplit(where.url)[:2] == urlsplit(folder.url)[:2]:
-        way = os.path.relpath(urlsplit(where.url).path, urlsplit(folder.url).path or "/")
+        there, here = (urlsplit(one.url).path or "/" for one in (where, folder))
+        way = os.path.relpath(there, here)
     else:
         return None
     return "" if way == "." else quote(way) + "/"
