@@ -1,6 +1,6 @@
 """A suite's script at work, recorded to train on: a Ray task an episode.
 
-    seeds in order -> episodes (tasks) -> those that solved their task -> a LeRobot dataset, or shards
+    seeds -> episodes (tasks) -> those that solved their task -> a LeRobot dataset, or shards
 
 The first so many seeds of each task whose episodes succeed are recorded, in the same order however
 many workers there are. Run the same command again after any stop: it goes on.

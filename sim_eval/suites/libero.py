@@ -49,7 +49,7 @@ class Libero:
     replan = 5
     seeds: int | None = 50
     """Recorded initial states of every task."""
-    intrinsics = None
+    intrinsics: tuple[float, float, float, float] | None = None
 
     def __init__(self, name: str):
         self.name = name

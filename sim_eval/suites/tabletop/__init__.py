@@ -38,7 +38,7 @@ class Tabletop:
     fps = FPS
     replan = 8
     seeds: int | None = None
-    intrinsics = INTRINSICS
+    intrinsics: tuple[float, float, float, float] | None = INTRINSICS
 
     def __init__(self, cameras: tuple[str, ...] = CAMERAS[:1]):
         self.cameras = cameras
