@@ -51,6 +51,7 @@ class Worker:
         import ray
 
         self._free.append(self._environment())
+        self._journal.rest()
         return ray.get_runtime_context().get_node_id()
 
     async def play(self, episode: Episode, name: str, policy: Any) -> Played | Broken:
@@ -59,6 +60,7 @@ class Worker:
         async def work(environment: Watched) -> Played:
             rollout = Rollout(self._suite, environment, episode, name)
             while (request := rollout.request()) is not None:
+                self._journal.rest()
                 await _ask(policy, request, rollout)
             return rollout.end()
 
@@ -94,6 +96,7 @@ class Worker:
         """Let go of renderers."""
         while self._free:
             self._free.pop().close()
+        self._journal.rest()
 
     async def _with_environment(
         self, episode: str, work: Callable[[Watched], Awaitable[Done]]
@@ -105,6 +108,8 @@ class Worker:
             done = await work(environment)
         except Exception as error:  # noqa: BLE001  a simulator may raise anything
             return Broken(self._discarded(environment, error))
+        finally:
+            self._journal.rest()
         self._free.append(environment)
         return done
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from ego_ops.errors import UserError
-from sim_eval import results
+from sim_eval import report, results
 from sim_eval.episode import ERRORS
 from workflows.evaluate_plan import Options, Plan, plans
 from workflows.evaluation import carry_out
@@ -26,11 +30,15 @@ class EvaluateConfig(Options):
 
 def run(config: EvaluateConfig) -> None:
     """Play every episode that is left, and say what was found: see `measure`."""
-    measure(config, [config.suite], [config.policy])
+    measure(config, [config.suite], [config.policy], "evaluate")
 
 
-def measure(options: Options, suites: Sequence[str], policies: Sequence[str]) -> None:
+def measure(options: Options, suites: Sequence[str], policies: Sequence[str], command: str) -> None:
     """Every policy in every suite: what is left of it, then a table and the report.
+
+    Args:
+        options: the command's config.
+        command: its name.
 
     Raises:
         UserError: the flags do not fit, the storage refuses, or, when all else is done, a policy
@@ -41,24 +49,40 @@ def measure(options: Options, suites: Sequence[str], policies: Sequence[str]) ->
         print(f"warning: {text}", flush=True)
     if todo:
         carry_out(todo, options)
-        _report(todo, options)
+        away += _report(todo, options, _words(options, command))
     if away:
-        raise UserError("; ".join(away) + ": mend that and run the same command again")
+        raise UserError("; ".join(away))
 
 
-def _report(todo: Sequence[Plan], options: Options) -> None:
-    """Print what is known of these plans' episodes, and write the report of the whole folder.
+def _report(todo: Sequence[Plan], options: Options, command: str) -> list[str]:
+    """Print what is known of these plans' episodes, and write the report of the whole folder. A
+    line about those that ended in errors."""
+    wanted = pa.array(episode.id for plan in todo for episode in plan.episodes)
+    rows = results.table(options.out)
+    rows = rows.filter(pc.is_in(rows["episode"], wanted))
+    report.show(rows)
+    try:
+        page = report.write_report(options.out, f"{options.out.rstrip('/')}/report.html", command)
+        print(f"report: {page}", flush=True)
+    except UserError as error:
+        print(f"no page: {error}", flush=True)
+    errors = rows.filter(pc.is_in(rows["outcome"], pa.array(ERRORS)))
+    if not errors:
+        return []
+    count = Counter(errors["outcome"].to_pylist())
+    what = ", ".join(f"{number} {name}" for name, number in count.items())
+    return [
+        f"{len(errors)} of {len(wanted)} episodes ended in errors that say nothing of the policy "
+        f"({what}; {errors['error'][0]}): the same command tries them again"
+    ]
 
-    Raises:
-        UserError: some of them ended in errors.
-    """
-    wanted = {episode.id for plan in todo for episode in plan.episodes}
-    found = [one for one in results.read(options.out) if one.episode in wanted]
-    errors = [one for one in found if one.outcome in ERRORS]
-    if errors:
-        count = Counter(one.outcome for one in errors)
-        what = ", ".join(f"{number} {name}" for name, number in count.items())
-        raise UserError(
-            f"{len(errors)} of {len(wanted)} episodes ended in errors that say nothing of the "
-            f"policy ({what}; {errors[0].error}): the same command tries them again"
-        )
+
+def _words(options: Options, command: str) -> str:
+    """What was typed, as far as it matters to the results."""
+    words = ["egoscaler", command]
+    for one in fields(options):
+        value, default = getattr(options, one.name), one.default
+        if value != default and one.name not in ("quiet", "address"):
+            many = value if isinstance(value, tuple) else (value,)
+            words += [f"--{one.name.replace('_', '-')}", *map(str, many)]
+    return shlex.join(words)

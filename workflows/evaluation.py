@@ -9,6 +9,7 @@ may die at any moment, the driver too: run the same command again and it goes on
 from __future__ import annotations
 
 import itertools
+import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -46,7 +47,7 @@ def carry_out(plans: Sequence[Plan], options: Options) -> None:
             return
         progress = Progress(total - left, left, options.quiet)
         batched = any(plan.policy.batched and plan.episodes for plan in todo)
-        with cluster.interruptible(options.out), _workers(options, batched) as workers:
+        with cluster.interruptible(options.out), connected(options, batched) as workers:
             running = _Running(options, workers, book, progress)
             todo = [plan for plan in todo if plan.episodes]
             for _, group in itertools.groupby(todo, key=lambda plan: plan.suite.name):
@@ -133,12 +134,14 @@ def _player(plan: Plan, options: Options) -> Iterator[Player]:
 
 
 @contextmanager
-def _workers(options: Options, batched: bool) -> Iterator[int]:
+def connected(options: Options, batched: bool) -> Iterator[int]:
     """Ray, and the number of environment workers to have there.
 
     Raises:
         UserError: there is no cluster, or it has no room.
     """
+    # What is asked goes straight from process to process, not by way of the object store.
+    os.environ.setdefault("RAY_max_direct_call_object_size", str(2**22))
     # A policy that computes on GPUs needs no core of its own to speak of.
     spare = options.policy_replicas if batched and options.device == "cpu" else 0
     wanted = options.workers or cluster.cores()

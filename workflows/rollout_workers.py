@@ -127,17 +127,20 @@ class Crew:
         import ray
 
         self._told: dict[int, int] = {}
+        self._telling: list[Any] = []
         while True:
             self._assign(waiting, player)
             self._tell(player)
             if not any(seat.jobs for seat in self._seats) and not waiting:
-                return
+                break
             ready, _ = ray.wait(list(self._pending), timeout=_LOOK_S)
             finished: list[Finished] = []
             for ref in ready:
                 if ref in self._pending:
                     finished += self._look(ref, waiting, player, wanted)
             yield finished
+        if self._telling:  # who asked may be ended next
+            ray.wait(self._telling, num_returns=len(self._telling), timeout=_LOOK_S)
 
     def _assign(self, waiting: deque[Job], player: Player) -> None:
         """Give what waits to those that have room, the least busy first."""
@@ -159,7 +162,7 @@ class Crew:
         busy = self._busy()
         for number, actor in enumerate(player.actors):
             if self._told.get(number) != busy[number]:
-                actor.expect.remote(busy[number])
+                self._telling.append(actor.expect.remote(busy[number]))
                 self._told[number] = busy[number]
 
     def _start(self, seat: _Seat, job: Job, player: Player) -> None:

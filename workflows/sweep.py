@@ -26,7 +26,7 @@ def run(config: SweepConfig) -> None:
     Raises:
         UserError: as `workflows.evaluate.measure`; a policy that fails does not keep others back.
     """
-    measure(config, _names(config.suites), _names(config.policies))
+    measure(config, _names(config.suites), _names(config.policies), "sweep")
 
 
 def _names(text: str) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import NamedTuple
@@ -17,6 +18,8 @@ from sim_eval.suite import Environment, Floats, Image, Observation
 
 _ID, _DOING = 16, 64  # bytes: an episode's id, and what is done in it
 _IDLE = b" " * (_ID + _DOING)
+_OFTEN = 8
+"""The timer is set anew so often in the time that it runs, and may end by one such part early."""
 
 
 class Journal:
@@ -28,22 +31,34 @@ class Journal:
     """
 
     def __init__(self, path: str, timeout: float):
-        self._timeout = timeout
+        self._timeout, self._armed = timeout, 0.0
         self._file = open(path, "wb", buffering=0)  # noqa: SIM115  open as long as the process is
         self._file.write(_IDLE)
         faulthandler.enable(self._file)  # a signal leaves its name behind what was being done
 
     @contextmanager
     def doing(self, episode: str, what: str) -> Iterator[None]:
-        """For the length of something that may not return."""
-        text = f"{episode:{_ID}.{_ID}}{what:{_DOING}.{_DOING}}".encode()
-        os.pwrite(self._file.fileno(), text, 0)
-        faulthandler.dump_traceback_later(self._timeout, exit=True, file=self._file)
+        """For the length of something that may not return. `rest` is to be called after it, before
+        anything else is waited for."""
+        now = time.monotonic()
+        # The timer is a thread, whose start costs as much as a step of a simple simulator.
+        if now - self._armed > self._timeout / _OFTEN:
+            self._armed = now
+            faulthandler.dump_traceback_later(self._timeout, exit=True, file=self._file)
+        self._write(f"{episode:{_ID}.{_ID}}{what:{_DOING}.{_DOING}}".encode())
         try:
             yield
         finally:
+            self._write(_IDLE)
+
+    def rest(self) -> None:
+        """Nothing is done for now."""
+        if self._armed:
             faulthandler.cancel_dump_traceback_later()
-            os.pwrite(self._file.fileno(), _IDLE, 0)
+            self._armed = 0.0
+
+    def _write(self, text: bytes) -> None:
+        os.pwrite(self._file.fileno(), text, 0)
 
 
 class Death(NamedTuple):
