@@ -131,6 +131,21 @@ def test_the_same_policy_opened_again(tmp_path: Path) -> None:
         np.testing.assert_array_equal(chunk(one), chunk(other))
 
 
+@pytest.mark.parametrize("model", ["minute", "wide"])
+def test_threads_of_the_process_do_not_matter(tmp_path: Path, model: str) -> None:
+    before = torch.get_num_threads()
+    asked = requests(3)
+    answers = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            answers.append(opened(tmp_path, MODELS[model], 3).act(asked))
+    finally:
+        torch.set_num_threads(before)
+    for one, other in zip(*answers, strict=True):
+        np.testing.assert_array_equal(chunk(one), chunk(other))
+
+
 def test_one_bad_observation_is_nobody_elses(tmp_path: Path) -> None:
     policy = opened(tmp_path, MINUTE, 4)
     good, bad, also = requests(3)
