@@ -167,12 +167,17 @@ def test_leaves_chance_to_others(environment: LiberoEnvironment) -> None:
 
 
 def test_another_task_leaves_nothing(environment: LiberoEnvironment) -> None:
-    before = _play(environment, 1)
+    """Neither in the states nor in the pictures, even if its renderer is collected late."""
+    before, seen = _play(environment, 1), environment.picture()
+    context = environment._scene._sim._render_context_offscreen
     environment.reset(OTHER, 0)
+    del context
     for action in ACTIONS[0]:
         environment.step(action)
     assert environment.observe().instruction == "turn on the stove"
+    assert not np.array_equal(environment.picture(), seen)
     assert _play(environment, 1) == before
+    assert np.array_equal(environment.picture(), seen)
 
 
 @pytest.mark.slow

@@ -9,7 +9,9 @@ dynamics are computed once, and pictures are left to those who want them.
 from __future__ import annotations
 
 import atexit
+import ctypes
 import importlib
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -115,11 +117,14 @@ class Scene:
 
 def _forget_sources() -> None:
     """Let go of what MuJoCo keeps of a compiled model: all that it was compiled from, until it
-    compiles another one, and meshes and textures as they were read. Of a scene's 2 GB it is one."""
+    compiles another one, and meshes and textures as they were read. Of a scene's 2 GB it is nearly
+    one, which the C library would not give back by itself."""
     import mujoco
 
     mujoco.MjModel.from_xml_string("<mujoco/>")
     mujoco.mj_clearCache(mujoco.mj_getCache())
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 class _Physics:

@@ -78,8 +78,12 @@ class View:
         )
 
     def close(self) -> None:
-        """Before the environment is closed: what it frees is to be its own."""
-        self._sim._render_context_offscreen.gl_ctx.make_current()
+        """Free what the renderer holds. robosuite would do so whenever Python collects it, and then
+        free whatever has the same number in the OpenGL context that is current by then."""
+        context = self._sim._render_context_offscreen
+        context.gl_ctx.make_current()
+        context.con.free()
+        context.gl_ctx.free()
 
     def _look(self) -> None:
         for name in _SHOWN:
