@@ -115,7 +115,7 @@ def _write(url: str, name: int, said: str, start: float) -> None:
     while time.time() < start:
         time.sleep(0.001)
     with open(said, "a", buffering=1) as file:
-        for number in range(100_000):
+        for number in range(5000):
             seed = 100_000 * name + number
             file.write(f"try {seed}\n")
             results.commit(url, [result(seed), result(seed % 5, FAILURE)])
@@ -140,7 +140,9 @@ def test_writers_killed_again_and_again(tmp_path):
         for _ in range(3):
             name += 1
             writers.append(
-                PROCESSES.Process(target=_write, args=(url, name, f"{said}/{name}.said", start))
+                PROCESSES.Process(
+                    target=_write, args=(url, name, f"{said}/{name}.said", start), daemon=True
+                )
             )
             writers[-1].start()
         time.sleep(0.1 + dice.uniform(0.1, 0.5))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -78,8 +78,11 @@ class Entry:
     errors: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     """Lines that say what was wrong, by outcome: invalid actions and errors."""
     clips: list[Clip] = field(default_factory=list)
-    latencies: list[tuple[int, float, float]] = field(default_factory=list)
-    """Calls, mean and largest milliseconds of each judged episode."""
+    calls: int = 0
+    """How often it was asked in the judged episodes."""
+    waited_ms: float = 0.0
+    """Milliseconds until the answers, all together."""
+    slowest_ms: float = 0.0
 
     @property
     def episodes(self) -> int:
@@ -106,13 +109,6 @@ class Entry:
         rates = [task.rate.value for task in self.tasks.values() if task.solved]
         return float(np.mean(rates)) if rates else float("nan")
 
-    @property
-    def latency(self) -> tuple[float, float]:
-        """Mean milliseconds of a call, and of the slowest."""
-        calls = sum(one[0] for one in self.latencies)
-        total = sum(n * mean for n, mean, _ in self.latencies)
-        return total / max(calls, 1), max((one[2] for one in self.latencies), default=0.0)
-
 
 class Comparison(NamedTuple):
     """Two policies in the same episodes of a suite."""
@@ -130,10 +126,9 @@ class Comparison(NamedTuple):
 
 def tally(rows: pa.Table) -> list[Entry]:
     """Count results (`sim_eval.results.table`), suite by suite, the best policy first."""
-    columns = [rows[name].to_pylist() for name in _COLUMNS]
     found: dict[tuple, Entry] = {}
     names: dict[str, str] = {}
-    for suite, version, policy, digest, replan, ensemble, *rest in zip(*columns, strict=True):
+    for suite, version, policy, digest, replan, ensemble, *rest in _values(rows):
         key = (suite, version, digest, replan, ensemble)
         if key not in found:
             way = _settings(replan, ensemble)
@@ -182,6 +177,12 @@ def natural(text: str) -> list[tuple[int, str]]:
             for part in re.split(r"(\d+)", text)]  # fmt: skip
 
 
+def _values(rows: pa.Table) -> Iterator[tuple]:
+    """Rows as tuples of `_COLUMNS`; memory holds some of them."""
+    for batch in rows.select(_COLUMNS).to_batches(max_chunksize=10_000):
+        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+
+
 def _add(
     entry: Entry, task: str, instruction: str, seed: int, outcome: str, error: str, steps: int,
     fps: float, calls: int, mean_ms: float, max_ms: float, video: str,
@@ -195,7 +196,9 @@ def _add(
     known.instruction = instruction
     known.solved[seed] = outcome == SUCCESS
     entry.span = max(entry.span, seconds)
-    entry.latencies.append((calls, mean_ms, max_ms))
+    entry.calls += calls
+    entry.waited_ms += calls * mean_ms
+    entry.slowest_ms = max(entry.slowest_ms, max_ms)
     if outcome == SUCCESS:
         entry.times.append(seconds)
     if video:
