@@ -125,7 +125,7 @@ class TabletopEnvironment:
         for pose, control in stage.gripper.path(action):
             data.mocap_pos[0], data.mocap_quat[0], data.ctrl[:] = *pose, control
             self._mujoco.mj_step(stage.model, data, nstep=each)
-        self._mujoco.mj_forward(stage.model, data)  # poses and contacts of now, not of before
+        self._mujoco.mj_fwdPosition(stage.model, data)  # poses and contacts of now, not of before
         self._solved = self._solved + 1 if stage.sight.done() else 0
         return self._solved >= HOLD
 

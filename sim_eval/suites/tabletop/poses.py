@@ -3,6 +3,7 @@ long for a single pose, and would cost more than the physics."""
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -70,14 +71,18 @@ def turn_of(quat: Floats) -> Floats:
 
 def quat_of(turn: Floats) -> Floats:
     """(4,) the rotation about an axis (3,) by its length."""
-    angle = float(np.linalg.norm(turn))
+    angle = math.sqrt(turn @ turn)
+    if not angle:
+        return np.array([1.0, 0, 0, 0])
     quat = np.empty(4)
-    load_mujoco().mju_axisAngle2Quat(quat, turn / angle if angle else np.array([1.0, 0, 0]), angle)
+    load_mujoco().mju_axisAngle2Quat(quat, turn / angle, angle)
     return quat
 
 
-def quat_of_axes(axes: Floats) -> Floats:
-    """(4,) the rotation of this matrix (3, 3)."""
-    quat = np.empty(4)
-    load_mujoco().mju_mat2Quat(quat, axes.ravel())
+def quat_of_columns(x: Floats, y: Floats) -> Floats:
+    """(4,) the rotation whose matrix has these first two columns, orthonormal, (3,) each."""
+    mujoco, axes, quat = load_mujoco(), np.empty((3, 3)), np.empty(4)
+    mujoco.mju_cross(axes[2], x, y)
+    axes[0], axes[1] = x, y
+    mujoco.mju_mat2Quat(quat, axes.T.ravel())
     return quat

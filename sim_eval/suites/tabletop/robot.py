@@ -10,6 +10,7 @@ by a servo each, at most 15 N, and are coupled as by a gear. What they hold, fri
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,7 +21,7 @@ from sim_eval.suites.tabletop.poses import (
     Pose,
     inverse,
     quat_of,
-    quat_of_axes,
+    quat_of_columns,
     times,
     turn_of,
 )
@@ -40,6 +41,8 @@ UPPER = np.array([0.36, 0.36, 0.45])
 """Bounds of the gripper's target, metres; at the lowest, the tips are 2 mm above the table."""
 TIMESTEP, SUBSTEPS, PIECES = 0.002, 50, 5
 """Seconds of a physics step, physics steps of an action, parts its path is led along in."""
+
+_SHARES = np.arange(1, PIECES + 1)[:, None] / PIECES
 
 _PAD = 'class="pad" material="rubber"'
 _METAL = 'class="robot" material="metal"'
@@ -108,18 +111,18 @@ def _rotation(columns: Floats) -> Floats:
     y = _unit(columns[3:] - (columns[3:] @ x) * x)
     if not (x.any() and y.any()):
         return np.array([1.0, 0, 0, 0])
-    return quat_of_axes(np.stack([x, y, np.cross(x, y)], axis=1))
+    return quat_of_columns(x, y)
 
 
 def _unit(vector: Floats) -> Floats:
     """The vector at length 1, or zeros if it is next to none."""
-    length = float(np.linalg.norm(vector))
+    length = math.sqrt(vector @ vector)
     return vector / length if length > 1e-6 else np.zeros(3)
 
 
 def shortened(vector: Floats, most: float) -> Floats:
     """The vector, cut to a length of `most`."""
-    length = float(np.linalg.norm(vector))
+    length = math.sqrt(vector @ vector)
     return vector * (most / length) if length > most else vector
 
 
@@ -167,13 +170,15 @@ class Gripper:
         step, opening = step_of(action)
         begin, grip = self.target, self.grip
         end = self._leashed(begin @ step)
-        move = end.place - begin.place
-        turn = turn_of(times(inverse(begin.quat), end.quat))
+        places = begin.place + _SHARES * (end.place - begin.place)
+        near = end.quat if begin.quat @ end.quat >= 0 else -end.quat
+        quats = begin.quat + _SHARES * (near - begin.quat)
         change = min(max(opening - grip, -MAX_GRIP), MAX_GRIP)
-        for part in range(1, PIECES + 1):
-            share = part / PIECES
-            pose = Pose(begin.place + share * move, times(begin.quat, quat_of(share * turn)))
-            yield pose, (grip + share * change) * (TRAVEL + SQUEEZE) - SQUEEZE
+        for part in range(PIECES):
+            length = math.sqrt(quats[part] @ quats[part])
+            share = (part + 1) / PIECES
+            control = (grip + share * change) * (TRAVEL + SQUEEZE) - SQUEEZE
+            yield Pose(places[part], quats[part] / length), control
 
     def _leashed(self, wanted: Pose) -> Pose:
         """The target, near where the gripper is and within bounds."""

@@ -62,7 +62,7 @@ def _xml(assets: str, bodies: str) -> str:
     <camera name="base_0_rgb" fovy="{FOVY}"/>
     <geom name="floor" type="plane" pos="0 0 -0.7" size="4 4 0.1" material="floor"
       contype="0" conaffinity="0" group="1"/>
-    <geom name="table" type="box" pos="0.05 0 -0.02" size="0.45 0.6 0.02" material="oak"
+    <geom name="table" type="box" pos="0.05 0 -0.02" size="0.42 0.5 0.02" material="oak"
       contype="1" conaffinity="3" group="1"/>
     {robot.BODY}
     {bodies}
