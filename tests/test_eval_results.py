@@ -104,9 +104,13 @@ def test_a_merged_file_is_not_removed_for_one_that_says_no_more(tmp_path):
     results.commit(str(tmp_path), [result(seed) for seed in range(2, 4)])
     results.compact(str(tmp_path))
     merged = parts(tmp_path)
-    results.commit(str(tmp_path), [result(0)])
+    results.commit(str(tmp_path), [result(0, time=1.0)])
     results.compact(str(tmp_path))
-    assert set(merged) <= set(parts(tmp_path))
+    assert set(merged) < set(parts(tmp_path))
+    results.commit(str(tmp_path), [result(4)])
+    results.compact(str(tmp_path))
+    assert len(parts(tmp_path)) == 1
+    assert [row.time for row in results.read(str(tmp_path)) if row.seed == 0] == [1.0]
 
 
 def _write(url: str, name: int, said: str, start: float) -> None:
