@@ -1,6 +1,6 @@
 """Episodes an hour: one environment with one websocket, against batched rollouts on Ray.
 
-    python bench/rollouts.py [--episodes 64] [--workers 2] [--envs-per-worker 8] [--quick]
+    python bench/rollouts.py [--episodes 64] [--workers 2] [--envs-per-worker 8]
 
 The same policy plays the same number of steps in the tabletop both times, on this machine: (a) as
 openpi's LIBERO example does, a serial loop with openpi's client, and a server in openpi's protocol
@@ -89,7 +89,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--episodes", type=int, default=64)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
-    parser.add_argument("--envs-per-worker", type=int, default=8)
+    parser.add_argument("--envs-per-worker", type=int)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--megabytes", type=int, default=512)
     parser.add_argument("--latency-cap", type=float, default=200.0)
@@ -98,12 +98,14 @@ def main() -> None:
     if args.serve:
         asyncio.run(serve(Weights(args.megabytes, 1)))
         return
+    options = Options(workers=args.workers, batch=args.batch, envs_per_worker=args.envs_per_worker)
+    args.envs_per_worker = options.slots(args.workers)
     found: dict[str, Any] = {"bench": "rollouts", "suite": SUITE, "cores": os.cpu_count()}
     found |= vars(args) | policy_cost(args)
     found.pop("serve")
     few = max(2, args.episodes // 16)
     before = serial(few, args.megabytes)
-    with connected(Options(workers=args.workers), batched=True):
+    with connected(options, batched=True):
         found |= batched(args)
         found |= overhead(few)
     after = serial(few, args.megabytes)

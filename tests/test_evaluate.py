@@ -50,7 +50,7 @@ def test_a_checkpoint_on_the_tabletop_is_the_same_for_any_number_of_anything(che
     horizon = suites.get("tabletop").tasks["stack_cube"].horizon
     for row in found.values():
         assert (row.outcome, row.steps) == (FAILURE, horizon)
-        assert row.calls == -(-horizon // row.replan)
+        assert row.calls == horizon / minute_training.MODEL.horizon  # which is less than replan
     assert len({row.states for row in found.values()}) == 3
 
 
@@ -86,7 +86,6 @@ def test_what_is_added_is_all_that_is_done(tmp_path, capsys):
     ("fault", "outcome", "words"),
     [
         ("error", POLICY_ERROR, "the server failed: KeyError: 'x'"),
-        ("nan", INVALID_ACTION, "action 2, number 1 is nan"),
         ("wide", INVALID_ACTION, "actions of 99 numbers: a point takes 2"),
     ],
 )
@@ -116,7 +115,12 @@ def test_a_server_that_fails_is_reported_for_what_it_does(fault, outcome, words,
 @pytest.mark.slow  # a server may be away for half a minute before it is given up
 def test_a_server_that_goes_away_leaves_the_rest_of_the_sweep_to_others(tmp_path, capsys):
     config = SweepConfig(
-        suites=POINTS, policies="?,expert", episodes=10, out=str(tmp_path), workers=2
+        suites=POINTS,
+        policies="?,expert",
+        episodes=10,
+        out=str(tmp_path),
+        workers=2,
+        envs_per_worker=2,
     )
     with server("die") as address:
         config = replace(config, policies=f"{address},expert")

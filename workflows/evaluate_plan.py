@@ -46,8 +46,10 @@ class Options:
     workers: int | None = None
     """Processes that simulate, a core each; by default one a core. On a cluster that grows on
     demand, the number that it shall grow to."""
-    envs_per_worker: int = 4
-    """Episodes at a time in each of them: while some wait for the policy, another is at work."""
+    envs_per_worker: int | None = None
+    """Episodes at a time in each of them: while some wait for the policy, another is at work. By
+    default as many as make two full batches, so that one can gather while the other computes, but
+    from 2 to 8."""
     policy_replicas: int = 1
     """Copies of a policy, each in a process of its own (with --device cuda: with its own GPU)."""
     latency_cap: float = 200.0
@@ -66,6 +68,11 @@ class Options:
     RAY_ADDRESS, which a submitted job has; without it, Ray is started on this machine."""
     quiet: bool = False
     """Print only what was found."""
+
+    def slots(self, workers: int) -> int:
+        """Episodes at a time in each of so many workers."""
+        wanted = math.ceil(2 * self.batch * self.policy_replicas / workers)
+        return self.envs_per_worker or min(max(wanted, 2), 8)
 
     @property
     def compute(self) -> Compute:

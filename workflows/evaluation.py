@@ -65,9 +65,8 @@ class _Running:
     def suite(self, plans: Sequence[Plan]) -> None:
         """All policies in one suite, whose environments stay."""
         suite, options = plans[0].suite, self.options
-        with Crew(
-            suite, self.workers, options.envs_per_worker, options.step_timeout, options.attempts
-        ) as crew:
+        slots = options.slots(self.workers)
+        with Crew(suite, self.workers, slots, options.step_timeout, options.attempts) as crew:
             for plan in plans:
                 self.progress.begin(f"{plan.policy.name} in {suite.name}")
                 left, error = plan.episodes, ""
@@ -83,7 +82,7 @@ class _Running:
     def _play(self, crew: Crew, plan: Plan, player: Player) -> tuple[list[Episode], str]:
         """Play a plan's episodes. Where its policy fails again and again, those that are left, and
         what it said last."""
-        patience = _PATIENCE + self.workers * self.options.envs_per_worker
+        patience = _PATIENCE + self.workers * self.options.slots(self.workers)
         waiting = deque(Job(episode) for episode in plan.episodes)
         errors, last = 0, ""
         left: list[Episode] = []
