@@ -109,8 +109,10 @@ def test_what_listens_is_no_policy_server() -> None:
 
         threading.Thread(target=refuse, daemon=True).start()
         address = f"ws://127.0.0.1:{listener.getsockname()[1]}"
+        begun = time.monotonic()
         with pytest.raises(PolicyError, match=r"no policy server there.*404"):
-            metadata(address, patience_s=5)
+            metadata(address, patience_s=20)
+        assert time.monotonic() - begun < 10  # that will not change: it is not waited for
 
 
 def test_address_that_is_none() -> None:
@@ -176,6 +178,11 @@ def test_server_that_dies_and_comes_back(start: Start) -> None:
     start("", address)
     for request, answer in zip(asked, policy.act(asked), strict=True):
         np.testing.assert_array_equal(answer, expected(request))
+    start.running[1].kill()  # type: ignore[attr-defined]
+    start.running[1].wait()  # type: ignore[attr-defined]
+    begun = time.monotonic()
+    assert all(isinstance(answer, PolicyError) for answer in policy.act(asked))
+    assert time.monotonic() - begun >= 0.3  # it had answered: it is waited for again
     policy.close()
 
 
