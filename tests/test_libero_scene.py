@@ -45,18 +45,8 @@ print(states.hexdigest())
 
 @pytest.fixture(scope="module")
 def truth(tmp_path_factory: pytest.TempPathFactory) -> Truth:
-    """Two episodes in LIBERO's own environment, which has a process of its own."""
-    pytest.importorskip("openpi_client")
-    folder = tmp_path_factory.mktemp("libero")
-    np.save(folder / "actions.npy", ACTIONS)
-    program = [sys.executable, str(ROOT / "tests" / "libero_oracle.py"), SUITE, TASK]
-    subprocess.run(
-        [*program, str(folder / "actions.npy"), str(folder / "truth.npz")],
-        check=True,
-        capture_output=True,
-    )
-    with np.load(folder / "truth.npz") as file:
-        return dict(file)
+    """Two episodes in LIBERO's own environment."""
+    return _truth(SUITE, TASK, tmp_path_factory.mktemp("libero"))
 
 
 @pytest.fixture(scope="module")
@@ -181,6 +171,26 @@ def test_another_task_leaves_nothing(environment: LiberoEnvironment) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("libero_spatial", 4), ("libero_object", 9), ("libero_goal", 7), ("libero_10", 9)],
+)
+def test_others_are_liberos_own(name: str, number: int, tmp_path: Path) -> None:
+    """With drawers and a microwave that are open by chance, on a table and on the floor."""
+    suite = suites.get(name)
+    task = list(suite.tasks)[number]
+    truth, one = _truth(name, task, tmp_path), suite.environment()
+    assert isinstance(one, LiberoEnvironment)
+    for seed in (1, 0):
+        one.reset(task, seed)
+        for step, action in enumerate(ACTIONS[seed], seed * ACTIONS.shape[1]):
+            assert one.step(action) == truth["done"][step]
+            assert np.array_equal(_positions(one), truth["states"][step])
+            assert np.array_equal(one.observe().images["base_0_rgb"], truth["image"][step])
+    one.close()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["libero_object", "libero_10"])
 def test_runs_to_its_horizon(name: str) -> None:
     """Random actions for as long as an episode may take, twice."""
@@ -196,6 +206,20 @@ def test_runs_to_its_horizon(name: str) -> None:
         assert np.isfinite(one.observe().state).all()
     one.close()
     assert digests[0] == digests[1]
+
+
+def _truth(suite: str, task: str, folder: Path) -> Truth:
+    """Two episodes in LIBERO's own environment, which has a process of its own."""
+    pytest.importorskip("openpi_client")
+    np.save(folder / "actions.npy", ACTIONS)
+    program = [sys.executable, str(ROOT / "tests" / "libero_oracle.py"), suite, task]
+    subprocess.run(
+        [*program, str(folder / "actions.npy"), str(folder / "truth.npz")],
+        check=True,
+        capture_output=True,
+    )
+    with np.load(folder / "truth.npz") as file:
+        return dict(file)
 
 
 def _play(environment: LiberoEnvironment, seed: int, looks: bool = False) -> str:
