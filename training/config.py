@@ -128,7 +128,6 @@ _TINY = TrainConfig(
     steps=2400,
     batch=32,
     optimiser=OptimiserConfig(peak=2e-3, end=1e-5, warmup=50, ema=0.99),
-    augment=False,
     held_out=0.2,
     precision="fp32",
     parallel="ddp",

@@ -145,6 +145,9 @@ def start(address: str | None, cpus: int) -> None:
 
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
     if not address:
+        # Threads that wait for each other by spinning make torch ten times slower where something
+        # else has the core: simulators beside a policy, a browser beside a training run.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         ray.init(address="local", num_cpus=max(4, cpus), include_dashboard=False, **quiet)
         return
     _probe(address)
