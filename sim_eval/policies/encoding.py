@@ -68,7 +68,7 @@ def _allowed(kind: np.dtype) -> np.dtype:
 
 def _msgpack() -> Any:
     try:
-        import msgpack  # type: ignore[import-untyped]
+        import msgpack
     except ImportError as error:
         raise UserError("msgpack is missing: pip install 'egoscaler-ray[eval]'") from error
     return msgpack
