@@ -156,16 +156,27 @@ def test_leaves_chance_to_others(environment: LiberoEnvironment) -> None:
     assert np.array_equal(drawn, expected)
 
 
+def test_runs_to_its_horizon(environment: LiberoEnvironment) -> None:
+    """Random actions for as long as an episode of LIBERO-90 may take solve nothing."""
+    horizon = suites.get(SUITE).tasks[TASK].horizon
+    actions = np.random.default_rng(4).uniform(-1, 1, (horizon, 7))
+    environment.reset(TASK, 49)
+    assert not any(environment.step(action) for action in actions)
+    assert environment._scene._data.time == pytest.approx((horizon + 10) / 20, abs=1e-6)
+    assert np.isfinite(environment.observe().state).all()
+
+
 def test_another_task_leaves_nothing(environment: LiberoEnvironment) -> None:
     """Neither in the states nor in the pictures, even if its renderer is collected late."""
     before, seen = _play(environment, 1), environment.picture()
-    context = environment._scene._sim._render_context_offscreen
     environment.reset(OTHER, 0)
-    del context
     for action in ACTIONS[0]:
         environment.step(action)
     assert environment.observe().instruction == "turn on the stove"
     assert not np.array_equal(environment.picture(), seen)
+    context = environment._scene._sim._render_context_offscreen
+    environment.reset(TASK, 1)
+    del context
     assert _play(environment, 1) == before
     assert np.array_equal(environment.picture(), seen)
 
@@ -192,7 +203,7 @@ def test_others_are_liberos_own(name: str, number: int, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["libero_object", "libero_10"])
-def test_runs_to_its_horizon(name: str) -> None:
+def test_runs_to_its_horizon_twice(name: str) -> None:
     """Random actions for as long as an episode may take, twice."""
     suite = suites.get(name)
     task = next(iter(suite.tasks.values()))
