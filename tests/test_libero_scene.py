@@ -59,7 +59,6 @@ def environment() -> Iterator[LiberoEnvironment]:
 
 
 def test_is_liberos_own_episode(environment: LiberoEnvironment, truth: Truth) -> None:
-    """In another order, and with an episode of the same scene between."""
     for seed in (1, 0, 1):
         environment.reset(TASK, seed)
         for step, action in enumerate(ACTIONS[seed], seed * ACTIONS.shape[1]):
