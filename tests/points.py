@@ -81,7 +81,7 @@ class Point:
         self._task, self._seed, self._step = self._suite.tasks[task], seed, 0
         self._draw = np.random.default_rng([seed, len(task)])
         angle = self._draw.uniform(0, 2 * np.pi)
-        way = {"near": 0.7, "far": 2.0}[task]
+        way = 0.7 if task == "near" else 2.0
         self.goal = way * np.array([np.cos(angle), np.sin(angle)])
         self.place = np.zeros(2)
 

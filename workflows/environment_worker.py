@@ -31,7 +31,7 @@ class Worker:
 
     Args:
         suite: of all its episodes.
-        journal: path of the file that tells what it did should it die.
+        journal: name of the file that tells what it did should it die.
         timeout: seconds that a reset, a step or a picture may take.
     """
 
@@ -93,10 +93,10 @@ class Worker:
         return await self._with_environment(result.episode, work)
 
     async def close(self) -> None:
-        """Let go of renderers."""
+        """Let go of renderers, and of the journal."""
         while self._free:
             self._free.pop().close()
-        self._journal.rest()
+        self._journal.remove()
 
     async def _with_environment(
         self, episode: str, work: Callable[[Watched], Awaitable[Done]]

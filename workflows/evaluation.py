@@ -26,7 +26,8 @@ from workflows import cluster, policy_actor
 from workflows.evaluate_plan import Options, Plan
 from workflows.evaluate_progress import Progress
 from workflows.result_book import Book
-from workflows.rollout_workers import Crew, Finished, Job, Player
+from workflows.rollout_jobs import Finished, Job, Player
+from workflows.rollout_workers import Crew
 
 _PATIENCE = 3
 """Errors of a policy in a row, over those of all episodes that are under way, that end its part."""

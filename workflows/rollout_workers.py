@@ -2,76 +2,28 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
+import contextlib
 import uuid
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 from ego_ops.errors import UserError
-from sim_eval.episode import ENVIRONMENT_ERROR, Episode, Result
-from sim_eval.policy import LocalPolicy
+from sim_eval.episode import ENVIRONMENT_ERROR, Result
 from sim_eval.rollout import Played, unplayed
 from sim_eval.suite import Suite
 from workflows.environment_worker import Broken, Worker
 from workflows.policy_actor import CPU
-from workflows.watch import Death, post_mortem
+from workflows.rollout_jobs import Finished, Job, Player, Seat
+from workflows.watch import last_words
 
 _LOOK_S = 0.5
 _STARTS = 3
 """Workers in a row that may die before they have an environment."""
 _LOSSES = 10
 """Times that an episode may be begun again for no fault of its own."""
-
-
-class Player(NamedTuple):
-    """Who is asked: actors of `workflows.policy_actor`, or policies made beside the environment."""
-
-    name: str
-    actors: Sequence[Any] = ()
-    local: Callable[[Episode], LocalPolicy] | None = None
-
-
-class Finished(NamedTuple):
-    """An episode and what became of it."""
-
-    result: Result
-    film: bytes = b""
-    """MP4, if one was asked for."""
-    warning: str = ""
-    """Why there is none."""
-
-
-@dataclass
-class Job:
-    """An episode that is to be played, or that was and is to be filmed."""
-
-    episode: Episode
-    played: Played | None = None
-    faults: int = 0
-    """How often its environment raised an error, crashed or was stuck in it."""
-    losses: int = 0
-    """How often its worker died for another reason."""
-    error: str = ""
-    """Of the last of those."""
-    avoid: int = -1
-    """The worker of the last fault."""
-    actor: int = 0
-
-
-@dataclass
-class _Seat:
-    """One worker, and its successors."""
-
-    number: int
-    handle: Any = None
-    journal: str = ""
-    node: str = ""
-    """Where it is; "" until it has an environment."""
-    jobs: list[Job] = field(default_factory=list)
 
 
 @dataclass
@@ -92,9 +44,9 @@ class Crew:
     attempts: int
 
     def __enter__(self) -> Crew:
-        self._pending: dict[Any, tuple[_Seat, Job | None]] = {}
+        self._pending: dict[Any, tuple[Seat, Job | None]] = {}
         self._failed = 0
-        self._seats = [_Seat(number) for number in range(self.workers)]
+        self._seats = [Seat(number) for number in range(self.workers)]
         for seat in self._seats:
             self._fill(seat)
         return self
@@ -165,7 +117,7 @@ class Crew:
                 self._telling.append(actor.expect.remote(busy[number]))
                 self._told[number] = busy[number]
 
-    def _start(self, seat: _Seat, job: Job, player: Player) -> None:
+    def _start(self, seat: Seat, job: Job, player: Player) -> None:
         worker = seat.handle
         if job.played:
             ref = worker.film.remote(*job.played)
@@ -179,27 +131,48 @@ class Crew:
         self._pending[ref] = seat, job
 
     def _look(
-        self,
-        ref: Any,
-        waiting: deque[Job],
-        player: Player,
-        wanted: Callable[[Result], bool],
+        self, ref: Any, waiting: deque[Job], player: Player, wanted: Callable[[Result], bool]
     ) -> Iterator[Finished]:
         """What came of one call to a worker."""
         import ray
         from ray.exceptions import RayActorError, RayTaskError
 
-        seat, job = self._pending[ref]
+        seat, _ = self._pending[ref]
         try:
-            answer = ray.get(ref)
+            answers = {ref: ray.get(ref)}
         except RayTaskError as error:
             raise error.cause if isinstance(error.cause, UserError) else error from None
         except RayActorError:
-            lost = self._replace(seat)
-            for one in reversed(lost):
-                yield from self._again(one, waiting, player)
-            return
-        del self._pending[ref]
+            answers = self._said_before(seat)
+        for one, answer in answers.items():
+            yield from self._take(one, answer, waiting, player, wanted)
+        if ref not in answers:
+            for job in reversed(self._replace(seat)):
+                yield from self._again(job, waiting, player)
+
+    def _said_before(self, seat: Seat) -> dict[Any, Any]:
+        """By call, what a worker answered before it died."""
+        import ray
+        from ray.exceptions import RayError
+
+        refs = [ref for ref, (other, job) in self._pending.items() if other is seat and job]
+        ready, _ = ray.wait(refs, num_returns=len(refs), timeout=_LOOK_S) if refs else ([], [])
+        answers = {}
+        for ref in ready:
+            with contextlib.suppress(RayError):
+                answers[ref] = ray.get(ref)
+        return answers
+
+    def _take(
+        self,
+        ref: Any,
+        answer: Any,
+        waiting: deque[Job],
+        player: Player,
+        wanted: Callable[[Result], bool],
+    ) -> Iterator[Finished]:
+        """A worker's answer."""
+        seat, job = self._pending.pop(ref)
         if job is None:
             seat.node, self._failed = answer, 0
             return
@@ -236,22 +209,22 @@ class Crew:
             )
             yield Finished(result)
 
-    def _fill(self, seat: _Seat) -> None:
+    def _fill(self, seat: Seat) -> None:
         """A new worker."""
         import ray
 
-        seat.journal = os.path.join(tempfile.gettempdir(), f"egoscaler-{uuid.uuid4().hex}")
+        seat.journal = f"egoscaler-{uuid.uuid4().hex}"
         kind = ray.remote(Worker).options(num_cpus=1 - CPU, max_restarts=0)
         seat.handle = kind.remote(self.suite, seat.journal, self.timeout)
         seat.node, seat.jobs = "", []
         self._pending[seat.handle.open.remote()] = seat, None
 
-    def _replace(self, seat: _Seat) -> list[Job]:
+    def _replace(self, seat: Seat) -> list[Job]:
         """A new worker for one that has died; what that was at."""
         import ray
 
         ray.kill(seat.handle)  # should it only be out of reach
-        death, jobs, opened = _post_mortem(seat), seat.jobs, bool(seat.node)
+        death, jobs, opened = last_words(seat.journal, seat.node), seat.jobs, bool(seat.node)
         self._pending = {ref: one for ref, one in self._pending.items() if one[0] is not seat}
         self._failed = 0 if opened else self._failed + 1
         if self._failed >= _STARTS:
@@ -266,19 +239,3 @@ class Crew:
                 job.losses, job.error = job.losses + 1, f"its worker was lost: {death.what}"
         self._fill(seat)
         return jobs
-
-
-def _post_mortem(seat: _Seat) -> Death:
-    """What a worker that has died did last, from its node if that is there."""
-    import ray
-    from ray.exceptions import RayError
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    if seat.node in ("", ray.get_runtime_context().get_node_id()):
-        return post_mortem(seat.journal)
-    there = NodeAffinitySchedulingStrategy(seat.node, soft=False)
-    look = ray.remote(post_mortem).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
-    try:
-        return ray.get(look.remote(seat.journal), timeout=30)
-    except RayError:
-        return Death("", "its node was lost")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -18,6 +19,7 @@ from sim_eval.suite import Environment, Floats, Image, Observation
 
 _ID, _DOING = 16, 64  # bytes: an episode's id, and what is done in it
 _IDLE = b" " * (_ID + _DOING)
+_PATIENCE_S = 30.0
 _OFTEN = 8
 """The timer is set anew so often in the time that it runs, and may end by one such part early."""
 
@@ -26,13 +28,13 @@ class Journal:
     """Of one process.
 
     Args:
-        path: of the file.
+        name: of the file, in the machine's folder for such.
         timeout: seconds after which something that is being done counts as stuck: the process ends.
     """
 
-    def __init__(self, path: str, timeout: float):
+    def __init__(self, name: str, timeout: float):
         self._timeout, self._armed = timeout, 0.0
-        self._file = open(path, "wb", buffering=0)  # noqa: SIM115  open as long as the process is
+        self._file = open(_path(name), "wb", buffering=0)  # noqa: SIM115  open as long as the process is
         self._file.write(_IDLE)
         faulthandler.enable(self._file)  # a signal leaves its name behind what was being done
 
@@ -50,6 +52,11 @@ class Journal:
             yield
         finally:
             self._write(_IDLE)
+
+    def remove(self) -> None:
+        """The process ends as it should."""
+        self.rest()
+        os.unlink(self._file.name)
 
     def rest(self) -> None:
         """Nothing is done for now."""
@@ -70,8 +77,9 @@ class Death(NamedTuple):
     """One line: what was done, and what ended it if that is known."""
 
 
-def post_mortem(path: str) -> Death:
+def post_mortem(name: str) -> Death:
     """Read the journal of a process that has ended, and remove it."""
+    path = _path(name)
     try:
         with open(path, "rb") as file:
             doing, trace = file.read(len(_IDLE)), file.read()
@@ -88,6 +96,30 @@ def post_mortem(path: str) -> Death:
     else:
         why = "its process ended or was killed"
     return Death(episode, f"{what}: {why}" if what else why)
+
+
+def last_words(name: str, node: str) -> Death:
+    """`post_mortem` where the process was, if that machine is still there.
+
+    Args:
+        node: Ray's id of it; "" if it is this one or not known.
+    """
+    import ray
+    from ray.exceptions import RayError
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    if node in ("", ray.get_runtime_context().get_node_id()):
+        return post_mortem(name)
+    there = NodeAffinitySchedulingStrategy(node, soft=False)
+    look = ray.remote(post_mortem).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
+    try:
+        return ray.get(look.remote(name), timeout=_PATIENCE_S)
+    except RayError:
+        return Death("", "its node was lost")
+
+
+def _path(name: str) -> str:
+    return os.path.join(tempfile.gettempdir(), name)
 
 
 class Watched:
