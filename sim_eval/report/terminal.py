@@ -24,8 +24,9 @@ def show(rows: pa.Table, console: Console | None = None) -> None:
         console.print(_table(some))
     if entries:
         console.print(
-            "95 % Wilson intervals; of a policy, the mean over its tasks, and the interval of all "
-            "its episodes together. Errors are not counted as episodes.",
+            "95 % Wilson intervals; of a policy, the mean over its tasks, the interval of all its "
+            "episodes together, and the median of simulated seconds to success. Errors are not "
+            "counted as episodes.",
             style="dim",
         )
 
@@ -34,7 +35,7 @@ def _table(entries: list[Entry]) -> Table:
     suite = entries[0].suite
     table = Table(title=f"{suite.name}, version {suite.version}", title_justify="left")
     table.add_column("policy" if len(entries) > 1 else "task", overflow="fold")
-    heads = ("success", "95 % interval", "solved", "time to success", "errors")
+    heads = ("success", "95 % interval", "solved", "median", "errors")
     for name in heads:
         table.add_column(name, justify="right", no_wrap=True)
     if len(entries) == 1:
