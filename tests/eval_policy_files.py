@@ -43,6 +43,7 @@ class Suite:
     fps: float = 10.0
     replan: int = 4
     seeds: int | None = None
+    intrinsics: tuple[float, float, float, float] | None = None
     tasks = {name: Task(name, f"{name} it", 50) for name in ("push", "lift")}  # noqa: RUF012
 
     def environment(self) -> Environment:

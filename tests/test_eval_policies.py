@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +138,26 @@ def test_a_policy_that_changes_meanwhile_is_not_taken_for_what_it_was(copy: Path
 
 
 # Whether a policy fits
+
+
+def test_a_policy_of_things_that_move_is_told_the_grippers_pose(tmp_path: Path) -> None:
+    policy = named(files.save(tmp_path / "p", MINUTE, [Robot("shards", 9, 9)]))
+    arm = Suite(state_size=10, action_size=9)
+    with pytest.raises(UserError, match="9 numbers of state, suite paper has 10"):
+        check(policy, arm)
+    arm = dataclasses.replace(arm, intrinsics=(100.0, 100.0, 50.0, 50.0))
+    assert any("told the gripper's pose" in note for note in check(policy, arm))
+    request = files.requests(1, arm)[0]
+    opening = request.observation.state.copy()
+    opening[9] += 1
+    other = request._replace(observation=request.observation._replace(state=opening))
+    place = request.observation.state.copy()
+    place[0] += 1
+    moved = request._replace(observation=request.observation._replace(state=place))
+    with closing(open_batch(policy, arm)) as opened:
+        one, same, another = opened.act([request, other, moved])
+    np.testing.assert_array_equal(one, same)
+    assert not np.array_equal(one, another)
 
 
 def test_of_several_sources_one_is_to_be_named(tmp_path: Path) -> None:

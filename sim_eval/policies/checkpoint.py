@@ -88,7 +88,9 @@ class CheckpointPolicy:
         """One row."""
         shown = request.observation
         images = {name: shown.images[name] for name in self._cameras if name in shown.images}
-        seen = self._pi0.observation([Sight(images, shown.instruction, shown.state)])
+        seen = self._pi0.observation(
+            [Sight(images, shown.instruction, shown.state[: self._pi0.state_size])]
+        )
         room = self._pi0.model.config.text_tokens - seen.tokens.shape[1]
         return replace(
             seen,

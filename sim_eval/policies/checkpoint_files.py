@@ -9,16 +9,22 @@ from sim_eval.policies import contents
 from sim_eval.policies.names import Named
 from sim_eval.suite import Suite
 
+_POSE = 9
+"""Numbers of a shard's states, T_camera_object."""
+
 
 def check(policy: Named, suite: Suite) -> list[str]:
     """See `sim_eval.policies.check`."""
     head = contents.config(policy.place)
     about = head["sources"][policy.compute.source]
     acts = f"--policy {policy.name}: as source {policy.compute.source} it"
-    if about["state_size"] != suite.state_size:
+    size, notes = about["state_size"], []
+    if size == _POSE < suite.state_size and suite.intrinsics is not None:
+        notes.append(f"{policy.name}: trained on things that move, it is told the gripper's pose")
+    elif size != suite.state_size:
         raise UserError(
-            f"{acts} is told {about['state_size']} numbers of state, suite {suite.name} has "
-            f"{suite.state_size}; take a policy of that robot, or another --source"
+            f"{acts} is told {size} numbers of state, suite {suite.name} has {suite.state_size}; "
+            "take a policy of that robot, or another --source"
         )
     try:
         suite.padded(np.zeros((1, about["action_size"])))
@@ -33,7 +39,6 @@ def check(policy: Named, suite: Suite) -> list[str]:
         )
     missing = [camera for camera in head["cameras"] if camera not in shown]
     unused = [camera for camera in suite.cameras if camera not in shown]
-    notes = []
     if missing:
         notes.append(f"{policy.name}: trained with {sees}; {suite.name} has no {_list(missing)}")
     if unused:
