@@ -21,6 +21,10 @@ class PolicyError(UserError):
     """A policy that cannot answer now: its server is away, it ran out of memory."""
 
 
+class PolicyEnded(Exception):
+    """A policy that has no more actions: the episode ends here, unsolved."""
+
+
 class Request(NamedTuple):
     """A policy is asked what to do."""
 
@@ -69,7 +73,8 @@ class LocalPolicy(Protocol):
         """A chunk (H, action_size); the request is None if it does not look.
 
         Raises:
-            UserError: it cannot: a suite without a script, a recording that has ended.
+            UserError: it cannot: a suite without a script.
+            PolicyEnded: it has done all that it does: a recording that has ended.
         """
 
 

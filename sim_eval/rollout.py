@@ -13,7 +13,7 @@ import numpy as np
 
 from ego_ops.errors import UserError
 from sim_eval.episode import FAILURE, INVALID_ACTION, SUCCESS, Episode, Outcome, Result
-from sim_eval.policy import LocalPolicy, Request, check_shape
+from sim_eval.policy import LocalPolicy, PolicyEnded, Request, check_shape
 from sim_eval.suite import Environment, Floats, Image, Suite, Task
 
 
@@ -98,8 +98,12 @@ class Rollout:
         while self.outcome is None:
             request = self.request() if policy.sees else None
             begun = time.perf_counter()
-            answer = policy.act(self.environment, request)
-            self.play(answer, time.perf_counter() - begun)
+            try:
+                answer = policy.act(self.environment, request)
+            except PolicyEnded:
+                self.stop(FAILURE, "")
+            else:
+                self.play(answer, time.perf_counter() - begun)
 
     def stop(self, outcome: Outcome, error: str) -> None:
         """End it here; `error` is one line that says why."""

@@ -22,7 +22,12 @@ from ego_ops.corpora import Skipped
 from ego_ops.errors import ClipError, UserError
 from ego_ops.video import decode_window
 
-NAMES = ("ego4d", "egoexo4d", "hdepic", pytest.param("nymeria", marks=pytest.mark.slow))
+NAMES = (
+    "ego4d",
+    "hdepic",
+    pytest.param("egoexo4d", marks=pytest.mark.slow),
+    pytest.param("nymeria", marks=pytest.mark.slow),
+)
 UNREAD = (
     "_classes.csv",
     "made.json",

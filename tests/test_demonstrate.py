@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from ego_ops.errors import UserError
-from sim_eval import suites
+from sim_eval import policies, suites
 from sim_eval.demonstration import demonstrate
+from sim_eval.episode import Episode, Settings
+from sim_eval.rollout import Rollout
 from training.config import SourceConfig
 from training.data.lerobot_source import LeRobotSource
 from training.data.shard_source import ShardSource
@@ -51,6 +53,16 @@ def test_what_is_recorded_solves_the_task_again(tmp_path, capsys):
         assert solved
     environment.close()
 
+    replay = policies.named(f"replay:{out}")
+    settings = Settings(replan=8)
+    for seed in (100_000, 100_001):
+        episode = Episode(replay.digest, "tabletop", suite.version, TASK, seed, settings)
+        played = Rollout(suite, suite.environment(), episode, replay.name)
+        played.play_local(policies.open_local(replay, suite, episode))
+        assert played.outcome == "success"
+    with pytest.raises(UserError, match="not recorded of seed 0; it has seeds 100000 to 100001"):
+        policies.open_local(replay, suite, episode._replace(seed=0))
+
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_shards_have_the_way_of_the_gripper(tmp_path):
@@ -81,10 +93,11 @@ def test_shards_have_the_way_of_the_gripper(tmp_path):
     [
         ({"tasks": ("stack_cubes",)}, "tabletop has no task stack_cubes: did you mean stack_cube"),
         ({"episodes": 0}, "--episodes 0: must be at least 1"),
+        ({"out": "s3://bucket/x"}, "a LeRobot dataset is written to a folder"),
         ({"suite": "table"}, "there is no suite table: did you mean tabletop"),
     ],
 )
 def test_what_cannot_be_demonstrated_is_said(tmp_path: Path, flags: dict, said: str) -> None:
     with pytest.raises(UserError, match=said):
-        run(DemonstrateConfig(out=str(tmp_path / "out"), **flags))
+        run(DemonstrateConfig(**{"out": str(tmp_path / "out"), **flags}))
     assert not (tmp_path / "out").exists()

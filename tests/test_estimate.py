@@ -111,7 +111,7 @@ def test_other_moving_things_do_not_bend_the_camera_path():
     assert errors(truth, found)[1] < 0.6
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(st.randoms(use_true_random=False), st.integers(0, 5))
 def test_the_order_of_tracks_does_not_matter(random, seed):
     truth = tracked_scene(seed, count=50, still=60)
@@ -124,7 +124,7 @@ def test_the_order_of_tracks_does_not_matter(random, seed):
     assert np.abs(one.object.translation - other.object.translation).max() < 1e-3
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(st.floats(0.3, 3.0), st.integers(0, 5))
 def test_depth_in_another_unit_changes_nothing_but_the_scale(factor, seed):
     """The priors on how hands move are metric, so that equality holds to their small share."""
@@ -144,7 +144,7 @@ def test_depth_in_another_unit_changes_nothing_but_the_scale(factor, seed):
     assert gap < 0.01 * factor
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(st.tuples(*[st.floats(-3, 3)] * 3), st.tuples(*[st.floats(-10, 10)] * 3), st.integers(0, 5))
 def test_another_world_frame_changes_nothing(turn, shift, seed):
     truth = tracked_scene(seed, count=50, still=60)

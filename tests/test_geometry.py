@@ -27,7 +27,7 @@ def errors(found: RigidTransform, truth: RigidTransform, at: np.ndarray) -> tupl
     return shift, np.degrees((found.rotation.inv() * truth.rotation).magnitude())
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(SEEDS)
 def test_still_points_are_triangulated_exactly_without_noise(seed: int) -> None:
     scene = simulate(seed, noise=0.0)
@@ -55,7 +55,7 @@ def test_a_track_seen_once_has_no_place() -> None:
     assert np.isnan(triangulate(once).points).all()
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(SEEDS)
 def test_motion_is_noticed_soon_and_rest_is_not_taken_for_motion(seed: int) -> None:
     scene = simulate(seed, noise=0.5)
@@ -86,7 +86,7 @@ def test_pnp_of_degenerate_points_is_nothing_or_finite(points: np.ndarray) -> No
     assert result is None or np.isfinite(result[0].as_matrix()).all()
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(SEEDS)
 def test_object_motion_is_found_despite_outliers(seed: int) -> None:
     scene = simulate(seed, noise=0.5, outliers=0.25)
@@ -129,7 +129,7 @@ def test_tracks_without_a_common_motion_are_rejected() -> None:
     assert caught.value.reason == "lost_track"
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(SEEDS)
 def test_object_motion_does_not_depend_on_the_world_frame(seed: int) -> None:
     scene = simulate(seed, noise=0.4)
@@ -145,7 +145,7 @@ def test_object_motion_does_not_depend_on_the_world_frame(seed: int) -> None:
     assert np.abs(a.camera.as_matrix() - b.camera.as_matrix()).max() < 1e-9
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(SEEDS)
 def test_object_motion_does_not_depend_on_the_order_of_tracks(seed: int) -> None:
     scene = simulate(seed, noise=0.4)
@@ -164,7 +164,7 @@ def test_refining_the_truth_without_noise_leaves_it() -> None:
     assert turn.max() < 0.4  # the prior smooths a little
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(SEEDS)
 def test_camera_motion_from_background_depth(seed: int) -> None:
     scene = simulate(seed, noise=0.4)
@@ -229,7 +229,7 @@ def test_a_trajectory_starts_at_the_object_with_the_first_cameras_axes() -> None
     assert np.allclose(result.camera[0].as_matrix(), np.eye(4), atol=1e-12)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(SEEDS)
 def test_quaternions_do_not_jump_to_the_other_side(seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -127,6 +127,7 @@ def test_without_weights_the_command_ends_at_once_in_one_line(tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.slow
 def test_a_damaged_file_stops_the_job_in_one_line_and_costs_no_clip(
     broken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

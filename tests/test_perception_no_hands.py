@@ -233,6 +233,7 @@ def held_still(seed: int, index: int) -> synthetic.Scene:
     return replace(scene, camera=camera)
 
 
+@pytest.mark.slow
 def test_landmarks_place_what_a_head_at_rest_looks_at(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

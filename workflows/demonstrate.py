@@ -78,8 +78,10 @@ def run(config: DemonstrateConfig) -> None:
         left = sum(config.episodes - count for count in _counts(sink, suite, tasks).values())
         if left > 0:
             cpus = config.workers or cluster.cores()
-            with cluster.session(config.address, cpus, f"what is recorded in {config.out}"):
-                for found in _episodes(config, suite, tasks, sink, cpus):
+            stays = f"what is recorded in {config.out}"
+            with cluster.session(config.address, cpus, stays) as nodes:
+                at_once = config.workers or int(sum(node.get("CPU", 0.0) for node in nodes))
+                for found in _episodes(config, suite, tasks, sink, at_once):
                     sink.add(found)
                     left -= 1
                     if not config.quiet:
@@ -139,7 +141,11 @@ def _next(
     import ray
 
     task, reference = waiting.popleft()
-    found = ray.get(reference)
+    try:
+        found = ray.get(reference)
+    except ray.exceptions.WorkerCrashedError:
+        print(f"{task}: its simulator crashed again and again; another seed is taken", flush=True)
+        return
     if isinstance(found, str):
         raise UserError(found)
     if found is not None and counts[task] < wanted:
@@ -172,6 +178,11 @@ def _sink(config: DemonstrateConfig, suite: Suite) -> Iterator[Sink]:
     if config.format == "shards":
         yield _Shards(config.out, suite)
         return
+    if "://" in config.out:
+        raise UserError(
+            f"--out {config.out}: a LeRobot dataset is written to a folder; --format shards takes "
+            "URLs"
+        )
     from training.data.lerobot_layout import POSE, Form
     from training.export.recorder import opened
 

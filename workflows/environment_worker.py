@@ -50,7 +50,10 @@ class Worker:
         """
         import ray
 
-        self._free.append(self._environment())
+        try:
+            self._free.append(self._environment())
+        except Exception as error:  # noqa: BLE001  a simulator may raise anything
+            raise UserError(f"suite {self._suite.name}: {_line(error)}") from None
         self._journal.rest()
         return ray.get_runtime_context().get_node_id()
 

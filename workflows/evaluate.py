@@ -48,7 +48,7 @@ def measure(options: Options, suites: Sequence[str], policies: Sequence[str], co
     for text in warnings:
         print(f"warning: {text}", flush=True)
     if todo:
-        carry_out(todo, options)
+        away += carry_out(todo, options)
         away += _report(todo, options, _words(options, command))
     if away:
         raise UserError("; ".join(away))

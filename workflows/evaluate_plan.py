@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import math
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -14,6 +16,8 @@ from sim_eval.episode import Episode, Settings
 from sim_eval.policies import Compute, Named
 from sim_eval.policy import PolicyError
 from sim_eval.suite import Suite
+
+_LONGEST_S = 86400
 
 
 @dataclass(frozen=True)
@@ -144,10 +148,13 @@ def _suite(name: str) -> Suite:
     module, colon, attribute = name.partition(":")
     if not colon:
         return suites.get(name)
+    if os.getcwd() not in sys.path:  # a command's path does not have it; Ray's workers get it too
+        sys.path.insert(0, os.getcwd())
     try:
         return getattr(importlib.import_module(module), attribute)()
-    except (ImportError, AttributeError, TypeError) as error:
-        raise UserError(f"suite {name}: cannot load it ({error})") from error
+    except Exception as error:
+        what = " ".join(str(error).split()) or "no message"
+        raise UserError(f"suite {name}: cannot load it ({type(error).__name__}: {what})") from error
 
 
 def _episodes(options: Options, suite: Suite, policy: Named, seeds: Sequence[int]) -> list[Episode]:
@@ -176,7 +183,11 @@ def _check(options: Options) -> None:
         given = getattr(options, name)
         if given is not None and given < value:
             raise UserError(f"--{name.replace('_', '-')} {given}: must be at least {value}")
-    for name in ("latency_cap", "step_timeout", "ensemble"):
+    for name in ("latency_cap", "ensemble"):
         given = getattr(options, name)
         if given is not None and not (math.isfinite(given) and given >= 0):
             raise UserError(f"--{name.replace('_', '-')} {given}: must be 0 or more")
+    if not 0 < options.step_timeout <= _LONGEST_S:
+        raise UserError(
+            f"--step-timeout {options.step_timeout:g}: must be more than 0 and at most {_LONGEST_S}"
+        )

@@ -27,33 +27,42 @@ from workflows.evaluate_plan import Options, Plan
 from workflows.evaluate_progress import Progress
 from workflows.result_book import Book
 from workflows.rollout_jobs import Finished, Job, Player
-from workflows.rollout_workers import Crew
+from workflows.rollout_workers import Crew, EnvironmentsError
 
 _PATIENCE = 3
 """Errors of a policy in a row, over those of all episodes that are under way, that end its part."""
 
 
-def carry_out(plans: Sequence[Plan], options: Options) -> None:
+def carry_out(plans: Sequence[Plan], options: Options) -> list[str]:
     """Play what is left of the plans, and commit what becomes of it.
 
+    Returns:
+        A line for each suite that could not be played to its end: its environments cannot be made.
+
     Raises:
-        UserError: no suite's environments can be made, the storage refuses, or it was interrupted.
+        UserError: the storage or Ray refuses, or it was interrupted.
     """
+    problems: list[str] = []
     busy = f"{options.out}: another command writes results there now"
     with store(options.out).lock("lock", busy), Book(options.out, options.videos) as book:
         todo = [plan._replace(episodes=book.left(plan.episodes)) for plan in plans]
         total, left = (sum(len(plan.episodes) for plan in some) for some in (plans, todo))
         if not left:
             print(f"nothing left to do: all {total} episodes are in {options.out}", flush=True)
-            return
+            return problems
         progress = Progress(total - left, left, options.quiet)
         batched = any(plan.policy.batched and plan.episodes for plan in todo)
         with cluster.interruptible(options.out), connected(options, batched) as workers:
             running = _Running(options, workers, book, progress)
             todo = [plan for plan in todo if plan.episodes]
             for _, group in itertools.groupby(todo, key=lambda plan: plan.suite.name):
-                running.suite(list(group))
+                try:
+                    running.suite(list(group))
+                except EnvironmentsError as error:
+                    problems.append(str(error))
+                    progress.warn(str(error))
         progress.close()
+    return problems
 
 
 @dataclass
@@ -92,7 +101,8 @@ class _Running:
                 self._keep(one)
                 failed = one.result.outcome == POLICY_ERROR
                 errors, last = (errors + 1, one.result.error) if failed else (0, last)
-            if errors >= patience:
+            # Of a policy that is asked here, an error says nothing of its next episode.
+            if errors >= patience and not player.local:
                 left += [job.episode for job in waiting if not job.played]
                 films = [job for job in waiting if job.played]
                 waiting.clear()

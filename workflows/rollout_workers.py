@@ -26,6 +26,10 @@ _LOSSES = 10
 """Times that an episode may be begun again for no fault of its own."""
 
 
+class EnvironmentsError(UserError):
+    """A suite whose environments cannot be made."""
+
+
 @dataclass
 class Crew:
     """Workers of one suite: a context manager.
@@ -45,7 +49,7 @@ class Crew:
 
     def __enter__(self) -> Crew:
         self._pending: dict[Any, tuple[Seat, Job | None]] = {}
-        self._failed = 0
+        self._failed, self._opened = 0, False
         self._seats = [Seat(number) for number in range(self.workers)]
         for seat in self._seats:
             self._fill(seat)
@@ -74,7 +78,7 @@ class Crew:
             wanted: whether an episode that has ended so is to be filmed; called once for each.
 
         Raises:
-            UserError: there can be no environment.
+            EnvironmentsError: there can be no environment.
         """
         import ray
 
@@ -135,14 +139,16 @@ class Crew:
     ) -> Iterator[Finished]:
         """What came of one call to a worker."""
         import ray
-        from ray.exceptions import RayActorError, RayTaskError
+        from ray.exceptions import RayError, RayTaskError
 
         seat, _ = self._pending[ref]
         try:
             answers = {ref: ray.get(ref)}
         except RayTaskError as error:
-            raise error.cause if isinstance(error.cause, UserError) else error from None
-        except RayActorError:
+            if isinstance(error.cause, UserError):
+                raise EnvironmentsError(str(error.cause)) from None
+            raise
+        except RayError:  # the worker is lost, or its answer with its node
             answers = self._said_before(seat)
         for one, answer in answers.items():
             yield from self._take(one, answer, waiting, player, wanted)
@@ -174,7 +180,7 @@ class Crew:
         """A worker's answer."""
         seat, job = self._pending.pop(ref)
         if job is None:
-            seat.node, self._failed = answer, 0
+            seat.node, self._failed, self._opened = answer, 0, True
             return
         seat.jobs.remove(job)
         if isinstance(answer, Broken):
@@ -227,10 +233,11 @@ class Crew:
         death, jobs, opened = last_words(seat.journal, seat.node), seat.jobs, bool(seat.node)
         self._pending = {ref: one for ref, one in self._pending.items() if one[0] is not seat}
         self._failed = 0 if opened else self._failed + 1
-        if self._failed >= _STARTS:
-            raise UserError(
-                f"suite {self.suite.name}: its environments end {_STARTS} times in a row before "
-                f"they have begun ({death.what})"
+        # Once there were some, those of a node that is lost while they start are no sign.
+        if self._failed >= _STARTS + (2 * self.workers if self._opened else 0):
+            raise EnvironmentsError(
+                f"suite {self.suite.name}: its environments end {self._failed} times in a row "
+                f"before they have begun ({death.what})"
             )
         for job in jobs:
             if job.episode.id == death.episode:

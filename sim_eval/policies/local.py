@@ -61,4 +61,4 @@ def open_local(policy: Named, suite: Suite, episode: Episode) -> LocalPolicy:
         return Expert()
     if policy.kind == "random":
         return Random(episode.id, suite.action_size)
-    return Replay(policy.place, suite.tasks[episode.task].instruction, episode.seed)
+    return Replay(policy.place, suite, episode.task, episode.seed)

@@ -1,6 +1,7 @@
 """Actions of a LeRobot dataset (v3), played again.
 
-An episode of seed n plays the n-th of the dataset's episodes that have the task's instruction.
+An episode of seed n plays the n-th of the dataset's episodes that have the task's instruction; of
+what `egoscaler demonstrate` recorded, the one of that task and seed.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ego_ops.errors import UserError, hint
-from sim_eval.policy import Request
+from sim_eval.policy import PolicyEnded, Request
 from sim_eval.suite import Environment, Floats, Suite
 
 _ACTION = "action"
 _WHERE = ("data/chunk_index", "data/file_index")
+_SOURCE = b"source"
+"""Key of the metadata of a file of one episode, where `egoscaler demonstrate` says which it is."""
 _FILLER = "last_is_filler"
 """What our own exports say of an action that is there only to fill the last frame."""
 
@@ -33,15 +36,14 @@ class Replay:
 
     sees = False
 
-    def __init__(self, folder: str, instruction: str, seed: int):
-        self._name = f"replay:{folder}: {instruction!r}, number {seed}"
-        self._actions = _actions(folder, instruction, seed)
+    def __init__(self, folder: str, suite: Suite, task: str, seed: int):
+        self._actions = _actions(folder, _found(folder, suite, task, seed))
         self._step = 0
 
     def act(self, environment: Environment, request: Request | None) -> Floats:
-        """(1, n), the next action. Raises UserError: there is none left."""
+        """(1, n), the next action. Raises PolicyEnded: there is none left."""
         if self._step == len(self._actions):
-            raise UserError(f"{self._name}: the recording ended after {self._step} actions")
+            raise PolicyEnded
         self._step += 1
         return self._actions[self._step - 1, None]
 
@@ -82,6 +84,8 @@ class _Recorded(NamedTuple):
     filler: bool
     episodes: dict[str, list[_Episode]]
     """By instruction, in the order of the dataset."""
+    sources: dict[str, _Episode]
+    """By suite, version, task and seed, where the dataset says so."""
 
 
 @functools.lru_cache(maxsize=4)
@@ -97,13 +101,20 @@ def _recorded(folder: str) -> _Recorded:
         action = info["features"][_ACTION]
         files = sorted((root / "meta/episodes").glob("chunk-*/file-*.parquet"))
         names = ["episode_index", "length", "tasks", *_WHERE]
-        rows = [row for path in files for row in pq.read_table(path, columns=names).to_pylist()]
+        rows = []
+        for path in files:
+            table = pq.read_table(path, columns=names)
+            source = (table.schema.metadata or {}).get(_SOURCE, b"").decode()
+            rows += [{**row, "source": source} for row in table.to_pylist()]
         found: dict[str, list[_Episode]] = {}
+        sources = {}
         for row in sorted(rows, key=lambda row: row["episode_index"]):
             episode = _Episode(row["episode_index"], root / _path(info, row), row["length"])
             found.setdefault(row["tasks"][0], []).append(episode)
+            if row["source"]:
+                sources[row["source"]] = episode
         filler = bool((action.get("info") or {}).get(_FILLER))
-        return _Recorded(int(action["shape"][0]), filler, found)
+        return _Recorded(int(action["shape"][0]), filler, found, sources)
     except (OSError, pa.ArrowException, ValueError, KeyError, TypeError, IndexError) as error:
         raise UserError(f"replay:{folder}: no LeRobot dataset v3 ({_line(error)})") from error
 
@@ -113,16 +124,30 @@ def _path(info: dict[str, Any], row: dict[str, Any]) -> str:
     return str(info["data_path"]).format(chunk_index=chunk, file_index=file)
 
 
-def _actions(folder: str, instruction: str, seed: int) -> Floats:
-    """(T, n) of one episode."""
+def _found(folder: str, suite: Suite, task: str, seed: int) -> _Episode:
     recorded = _recorded(folder)
+    if recorded.sources:
+        begin = f"{suite.name}/{suite.version}/{task}/"
+        if f"{begin}{seed}" in recorded.sources:
+            return recorded.sources[f"{begin}{seed}"]
+        seeds = sorted(
+            int(name.removeprefix(begin)) for name in recorded.sources if name.startswith(begin)
+        )
+        there = f"seeds {seeds[0]} to {seeds[-1]}: give --seeds" if seeds else "none of that task"
+        raise UserError(f"replay:{folder}: {task} was not recorded of seed {seed}; it has {there}")
+    instruction = suite.tasks[task].instruction
     episodes = recorded.episodes.get(instruction, [])
     if seed >= len(episodes):
         raise UserError(
             f"replay:{folder}: has {len(episodes)} episodes of {instruction!r}, none of number "
             f"{seed}"
         )
-    episode = episodes[seed]
+    return episodes[seed]
+
+
+def _actions(folder: str, episode: _Episode) -> Floats:
+    """(T, n) of one episode."""
+    recorded = _recorded(folder)
     try:
         table = pq.read_table(
             episode.path,
