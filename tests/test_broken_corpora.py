@@ -24,7 +24,7 @@ from ego_ops.video import decode_window
 
 NAMES = (
     "ego4d",
-    "hdepic",
+    pytest.param("hdepic", marks=pytest.mark.slow),
     pytest.param("egoexo4d", marks=pytest.mark.slow),
     pytest.param("nymeria", marks=pytest.mark.slow),
 )

@@ -66,7 +66,7 @@ class Run:
 
 @pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("changes", [5, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("changes", [3, pytest.param(10, marks=pytest.mark.slow)])
 def test_nodes_lost_and_added_at_random_change_nothing(changes, tmp_path, caplog):
     seed = random.SystemRandom().randrange(10**6)
     print(f"seed {seed}")

@@ -13,7 +13,7 @@ from tests.training_runs import Run
 from training.saved_files import completed
 
 pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
-LENGTH = ("--steps", "400")
+LENGTH = ("--steps", "260")
 OPTIONS = ("save_every=20", "keep_every=100", "optimiser.epsilon=1e-5")
 
 
@@ -26,7 +26,7 @@ def home(tmp_path_factory) -> Path:
 def undisturbed(home) -> Path:
     run = Run(home / "undisturbed", *OPTIONS, *LENGTH)
     text = run.text()
-    assert "trained to step 400" in text
+    assert "trained to step 260" in text
     assert "going on" not in text
     return run.folder
 
@@ -37,26 +37,26 @@ def test_killed_and_interrupted_it_ends_as_if_it_had_not_been(home, undisturbed)
     run.wait_for(40)
     (worker,) = run.workers()
     run.kill(worker)  # another takes its place, in the same run of the command
-    newest = run.wait_for(100)
+    newest = run.wait_for(80)
     assert run.workers() != [worker]
     run.process.send_signal(signal.SIGINT)
     assert f"interrupted; what is committed in {folder} stays" in run.error()
 
     run = Run(folder, *OPTIONS, *LENGTH)
-    newest = run.wait_for(newest + 60)
+    newest = run.wait_for(newest + 40)
     run.kill_all()
-    assert newest < 400
+    assert newest < 260
     last = completed(folder)[0]
     os.truncate(last.path / "__0_0.distcp", 1000)
     text = Run(folder, *OPTIONS, *LENGTH).text()
     assert f"warning: {last.path} is damaged (__0_0.distcp has 1000 of " in text
-    assert "trained to step 400" in text
+    assert "trained to step 260" in text
 
     minute.equal(minute.saved(folder), minute.saved(undisturbed))
     policies = [one / "policy" / "model.safetensors" for one in (folder, undisturbed)]
     assert policies[0].read_bytes() == policies[1].read_bytes()
     assert minute.losses(folder) == minute.losses(undisturbed)
-    assert "nothing left to do: 400 steps are trained" in Run(folder, *OPTIONS, *LENGTH).text()
+    assert "nothing left to do: 260 steps are trained" in Run(folder, *OPTIONS, *LENGTH).text()
 
 
 @pytest.mark.slow  # tests/test_trainer.py has the same without Ray
@@ -66,5 +66,5 @@ def test_two_workers_lose_their_driver_and_one_goes_on(home, undisturbed):
     run.wait_for(40)
     assert len(run.workers()) == 2
     run.kill_driver()
-    assert "trained to step 400" in Run(folder, *OPTIONS, *LENGTH, "--workers", "1").text()
+    assert "trained to step 260" in Run(folder, *OPTIONS, *LENGTH, "--workers", "1").text()
     minute.equal(minute.saved(folder), minute.saved(undisturbed), 1e-3)
