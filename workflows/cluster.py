@@ -96,6 +96,14 @@ def joined(address: str | None) -> str | None:
     return address or os.environ.get("RAY_ADDRESS")
 
 
+def at_once(workers: int | None, address: str | None, nodes: Sequence[Mapping[str, float]]) -> int:
+    """How many tasks of a CPU to have under way: what was asked for, else what a cluster that was
+    joined has, else one for each core of this machine, whatever a Ray started here says it has."""
+    if workers:
+        return workers
+    return int(sum(node.get("CPU", 0.0) for node in nodes)) if joined(address) else cores()
+
+
 def cpus(config: ExtractConfig) -> float:
     """What a perception actor asks Ray for: its own CPUs, and those of its solves less what they
     ask for themselves.

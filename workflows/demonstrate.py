@@ -24,7 +24,7 @@ from ego_ops.storage import store
 from sim_eval import suites
 from sim_eval.demonstration import Demonstration, demonstrate, trajectory
 from sim_eval.suite import Environment, Suite
-from workflows import cluster
+from workflows import cluster, flags
 
 _TRIES = 3
 """Seeds that are tried for each episode that is wanted, before the script is given up."""
@@ -80,7 +80,7 @@ def run(config: DemonstrateConfig) -> None:
             cpus = config.workers or cluster.cores()
             stays = f"what is recorded in {config.out}"
             with cluster.session(config.address, cpus, stays) as nodes:
-                at_once = config.workers or int(sum(node.get("CPU", 0.0) for node in nodes))
+                at_once = cluster.at_once(config.workers, config.address, nodes)
                 for found in _episodes(config, suite, tasks, sink, at_once):
                     sink.add(found)
                     left -= 1
@@ -90,10 +90,7 @@ def run(config: DemonstrateConfig) -> None:
 
 
 def _tasks(config: DemonstrateConfig, suite: Suite) -> list[str]:
-    for name, least in (("episodes", 1), ("workers", 1), ("first_seed", 0)):
-        value = getattr(config, name)
-        if value is not None and value < least:
-            raise UserError(f"--{name.replace('_', '-')} {value}: must be at least {least}")
+    flags.at_least(config, {"episodes": 1, "workers": 1, "first_seed": 0})
     for task in config.tasks:
         if task not in suite.tasks:
             raise UserError(f"{suite.name} has no task {task}: {hint(task, suite.tasks)}")

@@ -16,6 +16,7 @@ from sim_eval.episode import Episode, Settings
 from sim_eval.policies import Compute, Named
 from sim_eval.policy import PolicyError
 from sim_eval.suite import Suite
+from workflows import flags
 
 _LONGEST_S = 86400
 
@@ -179,10 +180,7 @@ def _episodes(options: Options, suite: Suite, policy: Named, seeds: Sequence[int
 def _check(options: Options) -> None:
     least = {"episodes": 1, "replan": 1, "batch": 1, "flow_steps": 1, "workers": 1}
     least |= {"envs_per_worker": 1, "policy_replicas": 1, "attempts": 1, "videos": 0}
-    for name, value in least.items():
-        given = getattr(options, name)
-        if given is not None and given < value:
-            raise UserError(f"--{name.replace('_', '-')} {given}: must be at least {value}")
+    flags.at_least(options, least)
     for name in ("latency_cap", "ensemble"):
         given = getattr(options, name)
         if given is not None and not (math.isfinite(given) and given >= 0):

@@ -112,7 +112,7 @@ def _with_ray(config: LerobotConfig, planned: Plan, work: str, left: list[int]) 
     with cluster.session(config.address, cpus, f"what is made in {work}") as nodes:
         import ray
 
-        workers = config.workers or int(sum(node.get("CPU", 0.0) for node in nodes))
+        workers = cluster.at_once(config.workers, config.address, nodes)
         task = ray.remote(num_cpus=1, max_retries=-1)(_export)
         running: list = []
         for number in left:

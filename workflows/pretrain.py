@@ -30,7 +30,7 @@ from training.data.sources import open_sources
 from training.options import changed
 from training.saved_files import newest
 from training.tokeniser import Tokeniser
-from workflows import cluster
+from workflows import cluster, flags
 from workflows.norm_stats import of_source
 from workflows.train_progress import Progress, duration
 from workflows.train_workers import Crew, Job, train
@@ -80,7 +80,7 @@ def run(config: PretrainConfig) -> Path:
             training diverged, workers were lost too often, or the run was interrupted.
     """
     begun = time.monotonic()
-    _check_counts(config)
+    flags.at_least(config, {"workers": 1, "cpus_per_worker": 1, "restarts": 0})
     wanted = configured(config)
     words = _tokeniser(wanted)
     folder = _folder(config.out or f"runs/{wanted.name}")
@@ -108,13 +108,6 @@ def run(config: PretrainConfig) -> Path:
     took = duration(time.monotonic() - begun)
     print(f"trained to step {wanted.steps} in {took}; the policy is in {policy}")
     return policy
-
-
-def _check_counts(config: PretrainConfig) -> None:
-    for name, least in (("workers", 1), ("cpus_per_worker", 1), ("restarts", 0)):
-        value = getattr(config, name)
-        if value is not None and value < least:
-            raise UserError(f"--{name.replace('_', '-')} {value}: must be at least {least}")
 
 
 def configured(config: PretrainConfig) -> TrainConfig:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 import matplotlib as mpl
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from ego_ops.pipeline import Extraction
+from ego_ops.report import svg
 from ego_ops.report.measure import Comparison
 
 Floats = NDArray[np.float64]
@@ -21,23 +21,8 @@ Floats = NDArray[np.float64]
 XYZ = ("#e0453a", "#2e9e4f", "#3b7de0")
 """As the axes in the pictures."""
 ACCENT = "#e69500"
-_INK = "#010203"
-"""Stands for the page's text colour."""
-_STYLE: Any = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "egoscaler",
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
+_STYLE: Any = svg.STYLE | {
     "axes.titlesize": 9.5,
-    "axes.titlelocation": "left",
-    "axes.edgecolor": _INK,
-    "axes.labelcolor": _INK,
-    "axes.titlecolor": _INK,
-    "text.color": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
     "legend.frameon": False,
     "legend.fontsize": 8,
     "lines.linewidth": 1.6,
@@ -65,7 +50,7 @@ def plots(found: Extraction, compared: Comparison | None = None) -> str:
                 lower, found, compared, np.degrees(compared.rotation_error), "rotation error (°)"
             )
         _above(figure.add_subplot(grid[:, -1]), found, compared)
-        return _svg(figure)
+        return svg.element(figure)
 
 
 def _position(axes: Axes, found: Extraction, compared: Comparison | None) -> None:
@@ -124,10 +109,10 @@ def _over_time(axes: Axes, found: Extraction, compared: Comparison | None) -> No
         axes.axvspan(times[first] - half, times[last] + half, color="#888888", alpha=0.25, lw=0)
     marks = [found.quality["motion_start_s"]] if "motion_start_s" in found.quality else []
     for mark in marks:
-        axes.axvline(mark, color=_INK, lw=0.9, alpha=0.6)
+        axes.axvline(mark, color=svg.INK, lw=0.9, alpha=0.6)
     if compared:
         for mark in (compared.truth.contact, compared.truth.release):
-            axes.axvline(mark, color=_INK, lw=0.9, ls=":", alpha=0.6)
+            axes.axvline(mark, color=svg.INK, lw=0.9, ls=":", alpha=0.6)
     axes.set_xlim(times[0] - half, times[-1] + half)
     axes.set_xlabel("time in the video (s)")
     axes.grid(axis="y", color="#888888", alpha=0.2, lw=0.6)
@@ -157,10 +142,3 @@ def _runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
     edges = np.diff(np.concatenate([[0], mask.astype(int), [0]]))
     firsts, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
     return [(int(a), int(b) - 1) for a, b in zip(firsts, ends, strict=True)]
-
-
-def _svg(figure: Figure) -> str:
-    sink = io.StringIO()
-    figure.savefig(sink, format="svg", transparent=True, metadata={"Date": None})
-    text = sink.getvalue()
-    return text[text.index("<svg") :].replace(_INK, "currentColor")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ego_ops.report import svg
 from sim_eval import statistics
 from sim_eval.report.tally import Entry
 
@@ -18,24 +17,6 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Told apart by the colour-blind too (Okabe and Ito)."""
 MARKS = ("o", "s", "^", "D", "v", "P")
 _LINES = ("-", "--", ":")
-_INK = "#010203"
-"""Stands for the page's text colour."""
-_STYLE: Any = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "egoscaler",
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 10,
-    "axes.edgecolor": _INK,
-    "axes.labelcolor": _INK,
-    "axes.titlecolor": _INK,
-    "text.color": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-}
 
 
 class Palette:
@@ -56,7 +37,7 @@ class Palette:
 
 def by_task(entries: Sequence[Entry], order: Sequence[str], palette: Palette) -> str:
     """Success rates of a suite's policies, task by task, with their intervals: an `<svg>`."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(svg.STYLE):
         room = 0.16 + 0.13 * len(entries)
         figure = Figure(figsize=(6.6, 0.75 + room * len(order)), layout="constrained")
         axes = figure.add_subplot()
@@ -79,12 +60,12 @@ def by_task(entries: Sequence[Entry], order: Sequence[str], palette: Palette) ->
         axes.set_xlim(-2, 102)
         axes.set_xlabel("episodes solved (%)")
         axes.grid(axis="x", color="#888888", alpha=0.25, lw=0.6)
-        return _svg(figure)
+        return svg.element(figure)
 
 
 def over_time(entries: Sequence[Entry], palette: Palette) -> str:
     """Share of a suite's episodes that are solved by a time, with the interval: an `<svg>`."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(svg.STYLE):
         figure = Figure(figsize=(6.6, 3.5), layout="constrained")
         axes = figure.add_subplot()
         end = max(entry.span for entry in entries)
@@ -95,7 +76,7 @@ def over_time(entries: Sequence[Entry], palette: Palette) -> str:
         axes.set_xlabel("simulated time (s)")
         axes.set_ylabel("episodes solved by then (%)")
         axes.grid(color="#888888", alpha=0.2, lw=0.6)
-        return _svg(figure)
+        return svg.element(figure)
 
 
 def _curve(axes: Axes, entry: Entry, end: float, palette: Palette) -> None:
@@ -139,10 +120,3 @@ def _short(task: str) -> str:
     middle = min(breaks or [len(task) // 2], key=lambda i: abs(i - len(task) // 2))
     lines = (task[:middle], task[middle:])
     return "\n".join(line if len(line) <= 36 else line[:20] + "…" + line[-15:] for line in lines)
-
-
-def _svg(figure: Figure) -> str:
-    sink = io.StringIO()
-    figure.savefig(sink, format="svg", transparent=True, metadata={"Date": None})
-    text = sink.getvalue()
-    return text[text.index("<svg") :].replace(_INK, "currentColor")
