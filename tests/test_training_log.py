@@ -8,6 +8,7 @@ import math
 import resource
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,7 @@ def test_a_resumed_run_has_every_step_once(tmp_path: Path) -> None:
             log.write(step, {"loss": float(step)})
     with (tmp_path / FILE).open("a") as file:
         file.write('{"step": 50, "lo')  # killed as it wrote
+    time.sleep(1.1)  # TensorBoard orders a run's files by the second of their making
     with Log(tmp_path, resume_step=20) as log:
         for step in (30, 40):
             log.write(step, {"loss": step + 0.5})
