@@ -1,0 +1,1 @@
+"""Robots: see `robot.robot.Robot`."""
