@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -55,14 +56,19 @@ class TabletopEnvironment:
 
     Args:
         cameras: those that are rendered.
+        draw: what differs between episodes: one of `variation`'s.
 
     Raises:
         UserError: MuJoCo is not installed, or there is nothing to render with.
     """
 
-    def __init__(self, cameras: tuple[str, ...]):
+    def __init__(
+        self,
+        cameras: tuple[str, ...],
+        draw: Callable[[Chore, int], variation.Layout] = variation.draw,
+    ):
         self._mujoco = load_mujoco()
-        self._cameras = cameras
+        self._cameras, self._draw = cameras, draw
         self._stages: dict[str, _Stage] = {}
         self._stage: _Stage | None = None
         self._solved = 0
@@ -76,7 +82,7 @@ class TabletopEnvironment:
         if task not in self._stages:
             self._stages[task] = _Stage(CHORES[task])
         self._stage = stage = self._stages[task]
-        layout = variation.draw(stage.chore, seed)
+        layout = self._draw(stage.chore, seed)
         self._mujoco.mj_resetData(stage.model, stage.data)
         variation.apply(layout, stage.chore, stage.model, stage.data)
         self._mujoco.mj_step(stage.model, stage.data, nstep=SETTLE)
@@ -135,6 +141,28 @@ class TabletopEnvironment:
         numbers: NDArray[np.float64] = np.empty(self._mujoco.mj_stateSize(stage.model, kind))
         self._mujoco.mj_getState(stage.model, stage.data, numbers, kind)
         return numbers.tobytes() + bytes([min(self._solved, HOLD)])
+
+    def restore(self, state: bytes) -> None:
+        """Go on from another moment of the same task and seed: what comes is, to the bit, what came
+        where the state was taken.
+
+        Args:
+            state: of `state`; its last byte, for how long the task has been solved, may be missing.
+
+        Raises:
+            UserError: it is none of this task, or not finite; nothing is changed then.
+        """
+        stage = self._playing()
+        kind = self._mujoco.mjtState.mjSTATE_INTEGRATION
+        size = self._mujoco.mj_stateSize(stage.model, kind)
+        if len(state) not in (8 * size, 8 * size + 1):
+            raise UserError(f"a state of {self.task} has {8 * size + 1} bytes, this {len(state)}")
+        numbers = np.frombuffer(state, np.float64, size).copy()  # MuJoCo wants it writeable
+        if not np.isfinite(numbers).all():
+            raise UserError("a state that is not finite")
+        self._mujoco.mj_setState(stage.model, stage.data, numbers, kind)
+        self._mujoco.mj_fwdPosition(stage.model, stage.data)
+        self._solved = state[8 * size] if len(state) > 8 * size else 0
 
     def expert(self) -> Floats:
         return expert.act(self._playing().sight)
