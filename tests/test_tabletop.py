@@ -11,6 +11,7 @@ import pytest
 
 from ego_ops.errors import UserError
 from sim_eval import suites
+from sim_eval.suites.tabletop import variation
 from sim_eval.suites.tabletop.tasks import CHORES
 from tests import tabletops
 from tests.tabletops import STAY, history, jitter, solved, steps_of
@@ -48,7 +49,7 @@ def test_actions_of_other_sizes():
         suite.padded(chunk[:, :7])
 
 
-@pytest.mark.parametrize("name", ["tabletop", "tabletop_wrist"])
+@pytest.mark.parametrize("name", ["tabletop", "tabletop_wrist", "tabletop_plain"])
 def test_observations_are_what_the_suite_says(name):
     suite = suites.get(name)
     playing = suite.environment()
@@ -65,6 +66,15 @@ def test_observations_are_what_the_suite_says(name):
     assert np.array_equal(sent["observation/image"], seen.images["base_0_rgb"])
     assert ("observation/wrist_image" in sent) == (name == "tabletop_wrist")
     playing.close()
+
+
+def test_plain_episodes_look_alike_and_lie_otherwise():
+    one, other = (variation.plain(CHORES["stack_cube"], seed) for seed in (3, 4))
+    assert one.thing == variation.draw(CHORES["stack_cube"], 3).thing
+    assert one.thing != other.thing
+    assert one.camera.as_matrix() == pytest.approx(other.camera.as_matrix(), abs=0)
+    assert (one.table, one.ambient) == (other.table, other.ambient)
+    assert all(np.array_equal(one.tints[name], other.tints[name]) for name in one.tints)
 
 
 @pytest.mark.parametrize("task", TASKS)

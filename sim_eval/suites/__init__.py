@@ -10,7 +10,7 @@ LIBERO = ("libero_spatial", "libero_object", "libero_goal", "libero_10", "libero
 
 def names() -> list[str]:
     """Names of all suites."""
-    return ["tabletop", "tabletop_wrist", *LIBERO]
+    return ["tabletop", "tabletop_wrist", "tabletop_plain", *LIBERO]
 
 
 def get(name: str) -> Suite:
@@ -27,4 +27,5 @@ def get(name: str) -> Suite:
         return Libero(name)
     from sim_eval.suites.tabletop import CAMERAS, Tabletop
 
-    return Tabletop(CAMERAS if name == "tabletop_wrist" else CAMERAS[:1])
+    cameras = CAMERAS if name == "tabletop_wrist" else CAMERAS[:1]
+    return Tabletop(cameras, plain=name == "tabletop_plain")

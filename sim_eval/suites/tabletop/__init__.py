@@ -30,6 +30,8 @@ class Tabletop:
 
     Args:
         cameras: the fixed one, and the wrist's if that is wanted too: every picture takes its time.
+        plain: one look and one camera for all episodes of a task, as in a lab that changes nothing;
+            only where things lie differs.
     """
 
     name = "tabletop"
@@ -40,16 +42,20 @@ class Tabletop:
     seeds: int | None = None
     intrinsics: tuple[float, float, float, float] | None = INTRINSICS
 
-    def __init__(self, cameras: tuple[str, ...] = CAMERAS[:1]):
-        self.cameras = cameras
+    def __init__(self, cameras: tuple[str, ...] = CAMERAS[:1], plain: bool = False):
+        self.cameras, self._plain = cameras, plain
         self.tasks: Mapping[str, Task] = {name: chore.task for name, chore in CHORES.items()}
         if "left_wrist_0_rgb" in cameras:
             self.name = "tabletop_wrist"
+        if plain:
+            self.name = "tabletop_plain"
 
     def environment(self) -> Environment:
+        from sim_eval.suites.tabletop import variation
         from sim_eval.suites.tabletop.environment import TabletopEnvironment
 
-        return TabletopEnvironment(self.cameras)
+        draw = variation.plain if self._plain else variation.draw
+        return TabletopEnvironment(self.cameras, draw)
 
     def message(self, observation: Observation) -> dict[str, Any]:
         """An observation under the keys of openpi's robots with one arm."""

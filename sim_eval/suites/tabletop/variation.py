@@ -77,6 +77,12 @@ def draw(chore: Chore, seed: int) -> Layout:
     )
 
 
+def plain(chore: Chore, seed: int) -> Layout:
+    """As `draw`, but seen by one camera in one light: only where things and gripper are differs."""
+    drawn = draw(chore, seed)
+    return draw(chore, 0)._replace(thing=drawn.thing, goal=drawn.goal, gripper=drawn.gripper)
+
+
 def _apart(
     rng: np.random.Generator, thing: Thing, goal: Thing
 ) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
