@@ -1,10 +1,13 @@
-"""A motion that keeps to its limits, and could always stop within them.
+"""Motions that keep to their limits, and could always stop within them.
 
-After every step it has a way to come to rest that breaks no limit, worked out to the end. A step
-that is asked for is done as it is if it breaks none and leaves such a way. Otherwise, of the ways
-from `robot.stops`, one is taken whose end is as near as possible to what was asked for; where none
-is better than the way that is there already, that one is gone on with. (A reference governor: see
-Garone, Di Cairano and Kolmanovsky, Automatica 75, 2017.)
+After every step a motion has a way to come to rest that breaks no limit, worked out to the end. A
+step that is asked for is done as it is if it breaks none and leaves such a way. Otherwise, of the
+ways of `robot.stops`, one is taken whose end is as near as possible to what was asked for; where
+none is better than the way that is there already, that one is gone on with. (A reference governor:
+see Garone, Di Cairano and Kolmanovsky, Automatica 75, 2017.)
+
+There are G motions of D numbers each, which have nothing to do with each other: they are computed
+at once because that takes the time of one. Limits are for the length of the D numbers.
 """
 
 from __future__ import annotations
@@ -15,11 +18,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from robot.stops import moves, stops
+from robot.stops import Table, moves, stops
 
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 
-NAMES = ("speed", "acceleration", "jerk")
+NAMES = ("range", "speed", "acceleration", "jerk", "braking")
 _LONGEST = 120
 """Steps that ways to rest have at most."""
 _SLACK = 1e-9
@@ -32,177 +36,202 @@ _GAIN = 1e-3
 
 
 class Room(NamedTuple):
-    """How far it may go from where it is, by axis: (D,) each."""
+    """How far motions may go from where they are, by axis: (G, D) each, or infinite."""
 
     low: Floats
     high: Floats
 
 
-class Motion:
-    """D numbers that move: v and a are their differences from step to step, a second.
+class Motions:
+    """Motions by differences from step to step: v and a are (G, D), a second.
 
     Args:
-        step: most between two steps.
-        rates: (3,) or (3, D): speed, acceleration and jerk.
-        together: whether limits are for the length of all D numbers, or for each.
+        step: (G,) most between two steps.
+        rates: (3, G) speed, acceleration and jerk.
+        size: D.
     """
 
-    def __init__(self, size: int, step: Floats | float, rates: Floats, together: bool):
-        self._size, self._step, self._together = size, step, together
-        self._rates = np.asarray(rates, np.float64)
-        speed, acceleration, jerk = self._rates
+    def __init__(self, step: Floats, rates: Floats, size: int):
+        self._step, self._rates = step, rates
+        speed, acceleration, jerk = rates
         needed = 1.5 * speed / acceleration + np.sqrt(6 * speed / jerk) + 4 * acceleration / jerk
         self._needed = float(np.max(needed))
-        self.reset(np.zeros(size))
+        self.reset(np.zeros((len(step), size)))
 
     def reset(self, velocity: Floats) -> None:
-        """Begin, at a constant velocity (D,); there is no way to rest yet but to stop dead."""
-        self._v, self._a = velocity, np.zeros(self._size)
-        self._way, self._dt = np.zeros((0, self._size)), 1.0
+        """Begin, at a constant velocity (G, D); there is no way to rest yet but to stop dead."""
+        self._v, self._a = velocity.copy(), np.zeros_like(velocity)
+        self._way = np.zeros((len(velocity), 1, velocity.shape[1]))
+        self._planned = np.ones(len(velocity))  # the time of each one's steps
+        self._behind = np.zeros_like(velocity)  # how far the last wish is from here
+        self._follows = np.ones(len(velocity), bool)  # whether that was done as it was
+        self._dt = 0.0
 
-    def advance(self, wish: Floats, room: Room | None, dt: float) -> tuple[Floats, tuple[str, ...]]:
-        """The displacement of the next step, and which limits the wish for it would have broken.
+    def advance(self, wish: Floats, room: Room, dt: float) -> tuple[Floats, Bools]:
+        """Displacements (G, D) of the next step, and (5, G) which of `NAMES` the wish for it would
+        have broken.
 
         Args:
-            wish: (D,) the displacement to where it should go; the very same is given back where it
-                is right.
+            wish: (G, D) displacements to where they should go; they are given back to the bit where
+                they are right.
             dt: seconds of the step.
         """
-        limits = self._limits(dt)
-        broken = self._broken(wish, room, limits, dt)
-        if not broken:
-            left = None if room is None else Room(room.low - wish, room.high - wish)
-            way = self._stop(wish, wish - self._v * dt, left, limits, dt)
-            if way is not None:
-                return self._go(wish, way, dt), ()
-            broken = ("braking",)
-        if room is not None:
-            wish = np.minimum(np.maximum(wish, room.low), room.high)
-        way = self._towards(wish, room, limits, dt)
-        return (self._go(way[0], way[1:], dt) if way is not None else self._keep(dt)), broken
+        self._set(dt)
+        broken = self._broken(wish, room)
+        good: Bools = ~np.any(broken, axis=0)
+        done, ways = wish.copy(), np.zeros_like(self._way)
+        if good.any():
+            left = Room(room.low - wish, room.high - wish)
+            ways, found = self._stop(wish, wish - self._v * dt, left)
+            broken[4] |= good & ~found
+            good &= found
+        if not good.all():
+            rest = np.flatnonzero(~good)
+            done[rest], ways[rest] = self._towards(wish[rest], room, rest)
+        self._go(done, ways, good)
+        self._behind, self._follows = wish - done, good
+        return done, broken
 
-    def brake(self, room: Room | None, dt: float) -> Floats:
-        """The displacement of the next step of the shortest way to rest."""
-        w, b = self._v * dt, self._a * dt**2
-        way = self._stop(w, b, room, self._limits(dt), dt)
-        return self._go(way[0], way[1:], dt) if way is not None else self._keep(dt)
+    def brake(self, room: Room, dt: float) -> Floats:
+        """Displacements of the next step of the shortest ways to rest."""
+        self._set(dt)
+        ways, found = self._stop(self._v * dt, self._a * dt**2, room)
+        done, ways = ways[:, 0], _later(ways)
+        rest = np.flatnonzero(~found)
+        done[rest], ways[rest] = self._keep(rest)
+        self._go(done, ways, found)
+        self._behind, self._follows = np.zeros_like(done), np.ones_like(found)
+        return done
 
     @property
     def resting(self) -> bool:
-        """Whether it stands still."""
+        """Whether all stand still."""
         return not (np.abs(self._v) > 1e-6).any()
 
-    def _go(self, w: Floats, way: Floats, dt: float) -> Floats:
-        v = w / dt
-        self._v, self._a = v, (v - self._v) / dt
-        self._way, self._dt = way, dt
-        return w
-
-    def _keep(self, dt: float) -> Floats:
-        """The next step of the way that is there. A step that takes less time than was planned goes
-        less far, so no speed is above what was planned."""
-        if not len(self._way):
-            return self._go(np.zeros(self._size), self._way, dt)
-        share = min(1.0, dt / self._dt)
-        w, way = self._way[0] * share, self._way[1:]
-        if share < 1 - _SLACK:
-            way = np.concatenate([self._way[:1] - w, way])
-        planned = self._dt
-        self._go(w, way, dt)
-        self._dt = planned
-        return w
-
-    def _limits(self, dt: float) -> Floats:
-        """(3,) or (3, D) most of w, b and u."""
+    def _set(self, dt: float) -> None:
+        """What follows from the time of a step."""
+        if dt == self._dt:
+            return
+        self._dt = dt
         speed, acceleration, jerk = self._rates * (1 - _SLACK)
-        step = np.minimum(speed * dt, self._step)
-        return np.array([step, acceleration * dt**2, jerk * dt**3])
+        step = np.minimum(speed * dt, self._step * (1 - _SLACK))
+        limits = np.array([step, acceleration * dt**2, jerk * dt**3])
+        self._squared = limits**2  # (3, G)
+        longest = min(_LONGEST, max(4, math.ceil(self._needed / dt) + 2))
+        self._stops, self._moves = stops(longest), moves(longest)
+        more = longest - self._way.shape[1]
+        if more > 0:
+            self._way = np.pad(self._way, ((0, 0), (0, more), (0, 0)))
 
-    def _broken(
-        self, wish: Floats, room: Room | None, limits: Floats, dt: float
-    ) -> tuple[str, ...]:
+    def _go(self, done: Floats, ways: Floats, fresh: Bools) -> None:
+        v = done / self._dt
+        self._a = (v - self._v) / self._dt
+        self._v, self._way = v, ways
+        self._planned[fresh] = self._dt
+
+    def _broken(self, wish: Floats, room: Room) -> Bools:
+        """(5, G), the last as if there were ways to rest."""
+        dt, follows = self._dt, self._follows
         b = wish - self._v * dt
-        numbers = np.array([wish, b, b - self._a * dt**2])
-        sizes = np.sqrt((numbers**2).sum(1)) if self._together else np.abs(numbers)
-        over = sizes > limits
-        names = []
-        if over.any():
-            names = [name for name, each in zip(NAMES, over, strict=True) if np.any(each)]
-        if room is not None and ((wish < room.low) | (wish > room.high)).any():
-            names.insert(0, "range")
-        return tuple(names)
+        broken = np.zeros((5, len(wish)), bool)
+        broken[0] = ((wish < room.low) | (wish > room.high)).any(-1)
+        broken[1:4] = _squares(np.array([wish, b, b - self._a * dt**2])) > self._squared
+        if not follows.all():
+            # One that has been off its wishes joins them where it can go on with them, as they now
+            # go: to jump onto them as soon as they are in reach would be to fly past.
+            moved = wish - self._behind
+            turn = moved - wish
+            over = _squares(np.array([turn, turn - b])) > self._squared[1:]
+            broken[4] = ~follows & over.any(0) & ~broken[:4].any(0)
+        return broken
 
-    def _longest(self, dt: float) -> int:
-        return min(_LONGEST, max(4, math.ceil(self._needed / dt) + 2))
+    def _stop(self, w: Floats, b: Floats, room: Room) -> tuple[Floats, Bools]:
+        """(G, N, D) displacements of the shortest ways to rest that break no limit, and (G,)
+        whether there are."""
+        rates, place = self._along(self._stops, np.array([w, b]))
+        good = (_squares(rates[:, :-1]) <= self._squared[:, None]).all(0)
+        good &= ((place >= room.low - _NEAR) & (place <= room.high + _NEAR)).all(-1)
+        whole = np.logical_and.reduceat(good, self._stops.begins)
+        found: Bools = np.any(whole, axis=0)
+        return self._picked(self._stops, rates[0], whole.argmax(0)), found
 
-    def _stop(
-        self, w: Floats, b: Floats, room: Room | None, limits: Floats, dt: float
-    ) -> Floats | None:
-        """(n, D) displacements of the shortest way to rest that breaks no limit, if there is."""
-        table = stops(self._longest(dt))
-        began = np.array([w, b])
-        rates = (table.rates @ began).reshape(3, -1, self._size)
-        if self._together:
-            good = ((rates**2).sum(-1) <= limits[:, None] ** 2).all(0)
-        else:
-            good = (np.abs(rates) <= limits[:, None]).all((0, 2))
-        if room is not None:
-            place = table.place @ began
-            good &= ((place >= room.low - _NEAR) & (place <= room.high + _NEAR)).all(1)
-        whole = np.logical_and.reduceat(good, table.begins)
-        if not whole.any():
-            return None
-        first = int(whole.argmax())
-        begin = table.begins[first]
-        return rates[0, begin : begin + table.counts[first]]
-
-    def _towards(self, wish: Floats, room: Room | None, limits: Floats, dt: float) -> Floats | None:
-        """(n, D) displacements of the way whose end goes farthest from that of the present way
-        towards the wish; None if no way goes farther, or the present one leads there."""
-        now = self._way.sum(0)
+    def _towards(self, wish: Floats, room: Room, which: NDArray[np.intp]) -> tuple[Floats, Floats]:
+        """Of some motions: displacements of the next step, and the ways to rest after it, whose
+        ends go as far as can be from those of the present ways towards the wishes."""
+        room = Room(room.low[which], room.high[which])
+        wish = np.minimum(np.maximum(wish, room.low), room.high)
+        now = self._way[which].sum(1)
         ahead = wish - now
-        if (np.abs(ahead) <= _NEAR).all():
-            return None
-        table = moves(self._longest(dt))
-        began = np.array([self._v * dt, self._a * dt**2, now])
-        rates = (table.rates @ began).reshape(3, -1, self._size)
-        slopes = (table.rates[:, 2:] * ahead).reshape(3, -1, self._size)
-        spans = _together(rates, slopes, limits) if self._together else _each(rates, slopes, limits)
-        if room is not None:
-            place = table.place @ began
-            margin = Room(room.low - _NEAR, room.high + _NEAR)
-            inside = _between(margin.low - place, margin.high - place, table.place[:, 2:] * ahead)
-            spans = np.maximum(spans[0], inside[0]), np.minimum(spans[1], inside[1])
-        low = np.maximum(np.maximum.reduceat(spans[0], table.begins), 0.0)
-        high = np.minimum(np.minimum.reduceat(spans[1], table.begins), 1.0)
-        share = np.where(low <= high, high, 0.0)
-        best = int(share.argmax())
-        if share[best] <= _GAIN:
-            return None
-        chosen = slice(table.begins[best], table.begins[best] + table.counts[best])
-        return rates[0, chosen] + share[best] * slopes[0, chosen]
+        began = np.array([self._v[which] * self._dt, self._a[which] * self._dt**2, now])
+        rates, place = self._along(self._moves, began)
+        slope = self._moves.rates[:, 2].reshape(3, -1, 1, 1) * ahead
+        far = self._moves.place[:, 2, None, None] * ahead
+        low, high = _short(rates[:, :-1], slope[:, :-1], self._squared[:, which])
+        least, most = _between(room.low - _NEAR - place, room.high + _NEAR - place, far)
+        begins = self._moves.begins
+        low = np.maximum.reduceat(np.maximum(low, least), begins)
+        high = np.minimum(np.minimum.reduceat(np.minimum(high, most), begins), 1.0)
+        share = np.where(np.maximum(low, 0) <= high, high, 0.0)
+        best = share.argmax(0)
+        gain = share[best, np.arange(len(which))]
+        better = (gain > _GAIN) & (np.abs(ahead) > _NEAR).any(-1)
+        ways = self._picked(self._moves, rates[0] + gain[:, None] * slope[0], best)
+        done, later = ways[:, 0].copy(), _later(ways)
+        kept = np.flatnonzero(~better)
+        if len(kept):
+            done[kept], later[kept] = self._keep(which[kept])
+        self._planned[which[better]] = self._dt
+        return done, later
+
+    def _keep(self, which: NDArray[np.intp]) -> tuple[Floats, Floats]:
+        """The next steps of the ways that are there, and what is left of them. A step that takes
+        less time than was planned goes less far, so no speed is above what was planned."""
+        ways = self._way[which]
+        share = np.minimum(1.0, self._dt / self._planned[which])[:, None]
+        done = ways[:, 0] * share
+        partly = share < 1 - _SLACK
+        left = ways.copy()
+        left[:, 0] -= done
+        return done, np.where(partly[:, None], left, _later(ways))
+
+    def _along(self, table: Table, began: Floats) -> tuple[Floats, Floats]:
+        """(3, M + 1, G, D) rates and (M, G, D) places of all ways, begun with (C, G, D)."""
+        flat = began.reshape(len(began), -1)
+        rates = (table.rates @ flat).reshape(3, -1, *began.shape[1:])
+        return rates, (table.place @ flat).reshape(-1, *began.shape[1:])
+
+    def _picked(self, table: Table, steps: Floats, which: NDArray[np.intp]) -> Floats:
+        """(G, N, D) displacements of the way of that number, for each motion, of (M + 1, G, D)."""
+        chosen = steps[table.steps[which], np.arange(len(which))[:, None]]
+        more = self._way.shape[1] - chosen.shape[1]
+        return chosen if more <= 0 else np.pad(chosen, ((0, 0), (0, more), (0, 0)))
+
+
+def _squares(numbers: Floats) -> Floats:
+    """Of the lengths of D numbers: (..., D) to (...)."""
+    return np.einsum("...i,...i->...", numbers, numbers)
+
+
+def _later(ways: Floats) -> Floats:
+    """What is left of ways after a step."""
+    return np.concatenate([ways[:, 1:], np.zeros_like(ways[:, :1])], axis=1)
 
 
 def _between(low: Floats, high: Floats, slope: Floats) -> tuple[Floats, Floats]:
-    """(M,) least and most k with low <= k slope <= high in all of D numbers; all are (M, D)."""
+    """(M, G) least and most k with low <= k slope <= high in all of D numbers; all (M, G, D)."""
     steep = np.where(np.abs(slope) < _TINY, _TINY, slope)
     a, b = low / steep, high / steep
     return np.minimum(a, b).max(-1), np.maximum(a, b).min(-1)
 
 
-def _each(fixed: Floats, slope: Floats, limits: Floats) -> tuple[Floats, Floats]:
-    """(M,) least and most k with |fixed + k slope| <= limits: (3, M, D) twice, and (3, D)."""
-    most = limits[:, None]
-    low, high = _between(-most - fixed, most - fixed, slope)
-    return low.max(0), high.min(0)
-
-
-def _together(fixed: Floats, slope: Floats, limits: Floats) -> tuple[Floats, Floats]:
-    """As `_each`, for the lengths of the D numbers, and limits (3,)."""
-    a = np.maximum((slope**2).sum(-1), _TINY)
-    b = (fixed * slope).sum(-1)
-    within = b**2 - a * ((fixed**2).sum(-1) - limits[:, None] ** 2)
-    root = np.sqrt(np.maximum(within, 0))
-    low = np.where(within < 0, np.inf, (-b - root) / a)
-    high = np.where(within < 0, -np.inf, (-b + root) / a)
+def _short(fixed: Floats, slope: Floats, squared: Floats) -> tuple[Floats, Floats]:
+    """(M, G) least and most k for which all of fixed + k slope (3, M, G, D) is no longer than
+    limits whose squares are (3, G)."""
+    a = np.maximum(_squares(slope), _TINY)
+    b = np.einsum("...i,...i->...", fixed, slope)
+    c = _squares(fixed) - squared[:, None]
+    inside = b**2 - a * c
+    root = np.sqrt(np.maximum(inside, 0))
+    low = np.where(inside < 0, np.inf, (-b - root) / a)
+    high = np.where(inside < 0, -np.inf, (-b + root) / a)
     return low.max(0), high.min(0)

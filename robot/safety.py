@@ -18,12 +18,12 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial.transform import Rotation
 
 from ego_ops.errors import UserError
-from robot.limits import Limits, Rates
-from robot.motion import Motion, Room
+from robot.limits import Limits, Numbers
+from robot.motion import NAMES, Motions, Room
 from robot.robot import Kind
+from robot.turns import between, turned
 
 Floats = NDArray[np.float64]
 
@@ -32,6 +32,7 @@ _UNIT = 1e-2
 """How far from 1 a quaternion's length may be."""
 _DT = (1e-4, 0.5)
 """Seconds that may lie between two commands; a longer time is taken for the longest."""
+_ANYWHERE = [math.inf] * 3
 
 
 class Impossible(UserError):
@@ -43,8 +44,8 @@ class Checked(NamedTuple):
 
     target: Floats
     clipped: tuple[str, ...]
-    """What the target asked for would have broken, e.g. `workspace`, `translation speed`,
-    `joint 3 braking`; empty if it is passed on as it is."""
+    """What the target asked for would have broken, e.g. `translation speed`, `joint 3 range`,
+    `translation braking` (the arm could not have stopped in time); empty if it is passed on."""
 
 
 class Safety:
@@ -58,193 +59,173 @@ class Safety:
     def __init__(self, limits: Limits, kind: Kind):
         self._limits, self._kind = limits, kind
 
-    def reset(self, position: Floats, velocity: float | Floats = 0.0) -> None:
+    def reset(self, position: ArrayLike, velocity: ArrayLike = 0.0) -> None:
         """Begin where the arm is.
 
         Args:
             position: as a command, see `robot.robot`.
-            velocity: of what it does now: of a pose (7,) translation [m/s], rotation about the
-                base's axes [rad/s], opening [1/s]; of joints (J,) [rad/s].
+            velocity: of what it does now: of a pose (6,) translation [m/s] and rotation about the
+                base's axes [rad/s]; of joints (J,) [rad/s].
 
         Raises:
             Impossible: it is no position, or outside of what the limits allow.
+            UserError: the limits are for another number of joints.
         """
-        if self._kind == "pose":
-            self._pose = _Pose(self._limits)
-            size, moving = POSE, POSE - 1
-        else:
-            size = moving = np.size(position)
-            self._joints = _Joints(self._limits, size)
-        start = _numbers("position", position, size)
-        speed = np.broadcast_to(_numbers("velocity", velocity, None), (moving,)).copy()
-        (self._pose if self._kind == "pose" else self._joints).reset(start, speed)
+        start = _numbers("position", position, POSE if self._kind == "pose" else np.size(position))
+        moving = np.asarray(velocity, np.float64)
+        size = POSE - 2 if self._kind == "pose" else len(start)
+        if moving.shape not in ((), (size,)) or not np.isfinite(moving).all():
+            raise Impossible(f"velocity: {moving.tolist()}, must be {size} finite numbers")
+        arm = _Pose if self._kind == "pose" else _Joints
+        self._arm: _Pose | _Joints = arm(self._limits, start, np.broadcast_to(moving, (size,)))
 
-    def check(self, target: Floats, dt: float) -> Checked:
+    def check(self, target: ArrayLike, dt: float) -> Checked:
         """What to command, `dt` seconds after the last command, for a target.
 
         Raises:
             Impossible: see the class; nothing has changed then.
         """
-        arm = self._pose if self._kind == "pose" else self._joints
-        return arm.check(_numbers("target", target, len(arm.position)), _seconds(dt))
+        numbers = _numbers("target", target, len(self._arm.position))
+        command, clipped = self._arm.check(numbers, _seconds(dt))
+        self._arm.position = command
+        return Checked(command.copy(), tuple(clipped))
 
     def brake(self, dt: float) -> Floats:
         """What to command, `dt` seconds after the last command, to come to rest soon."""
-        arm = self._pose if self._kind == "pose" else self._joints
-        return arm.brake(_seconds(dt))
+        self._arm.position = self._arm.brake(_seconds(dt))
+        return self.position
 
     @property
     def position(self) -> Floats:
         """The last command."""
-        return (self._pose if self._kind == "pose" else self._joints).position.copy()
+        return self._arm.position.copy()
 
     @property
     def resting(self) -> bool:
-        """Whether the last two commands were the same, but for the gripper's opening."""
-        return (self._pose if self._kind == "pose" else self._joints).resting
+        """Whether the last two commands were the same, but for a pose's opening."""
+        return self._arm.motions.resting
 
 
 class _Pose:
     """A gripper's pose and opening."""
 
-    def __init__(self, limits: Limits):
-        space = limits.workspace
+    def __init__(self, limits: Limits, start: Floats, velocity: Floats):
+        space, self._limits = limits.workspace, limits
         self._low, self._high = np.array(space.floor), np.array(space.high)
-        self._limits = limits
-        self._place, self._turn = _motion(limits.translation), _motion(limits.rotation)
+        _inside(start[:3], self._low, self._high, ["x", "y", "z"], "m")
+        _inside(start[7:], limits.gripper.low, limits.gripper.high, ["opening"], "")
+        _check_unit(start[3:7])
+        rates = [limits.translation, limits.rotation]
+        three = [[one.speed, one.acceleration, one.jerk] for one in rates]
+        self.motions = Motions(np.array([one.step for one in rates]), np.array(three).T, 3)
+        self.motions.reset(velocity.reshape(2, 3))
+        self.position = start
 
-    @property
-    def resting(self) -> bool:
-        return self._place.resting and self._turn.resting
-
-    def reset(self, position: Floats, velocity: Floats) -> None:
-        rotation, grip = _rotation(position), self._limits.gripper
-        _inside("position", position[:3], self._low, self._high, "xyz", "m")
-        self._opening(position[7], grip.low, grip.high)
-        self.position, self._rotation = position.copy(), rotation
-        self._place.reset(velocity[:3])
-        self._turn.reset(velocity[3:6])
-
-    def check(self, target: Floats, dt: float) -> Checked:
-        rotation, grip = _rotation(target), self._limits.gripper
-        step = target[:3] - self.position[:3]
-        turn = (rotation * self._rotation.inv()).as_rotvec()
-        _near("target", step, self._limits.translation.beyond, "m")
-        _near("target", turn, self._limits.rotation.beyond, "rad")
-        whole = grip.high - grip.low
-        self._opening(target[7], grip.low - whole, grip.high + whole)
+    def check(self, target: Floats, dt: float) -> tuple[Floats, list[str]]:
+        here, grip = self.position, self._limits.gripper
+        _check_unit(target[3:7])
+        turn = between(here[3:7].tolist(), target[3:7].tolist())
+        wish = np.array([target[:3] - here[:3], turn])
+        _near("translation", wish[0], self._limits.translation.beyond, "m")
+        _near("rotation", wish[1], self._limits.rotation.beyond, "rad")
+        whole, opening = grip.high - grip.low, float(target[7])
+        if not grip.low - whole <= opening <= grip.high + whole:
+            _inside(target[7:], grip.low - whole, grip.high + whole, ["opening"], "")
+        done, broken = self.motions.advance(wish, self._room, dt)
         command, clipped = target.copy(), []
-        done, broken = self._place.advance(step, self._room, dt)
-        if broken:
-            command[:3] = self._clamped(self.position[:3] + done)
-            clipped += ["workspace" if name == "range" else f"translation {name}"
-                        for name in broken]  # fmt: skip
-        done, broken = self._turn.advance(turn, None, dt)
-        if broken:
-            rotation = Rotation.from_rotvec(done) * self._rotation
-            command[3:7] = _alike(rotation.as_quat(), self.position[3:7])
-            clipped += [f"rotation {name}" for name in broken]
-        command[7], names = self._grip(target[7], dt)
-        self.position, self._rotation = command, rotation
-        return Checked(command.copy(), (*clipped, *names))
+        if broken.any():
+            clipped = [
+                f"{what} {name}"
+                for what, each in zip(("translation", "rotation"), broken.T, strict=True)
+                for name, one in zip(NAMES, each, strict=True)
+                if one
+            ]
+            self._lead(command, done, np.any(broken, axis=0))
+        command[7], names = self._grip(opening, dt)
+        return command, clipped + names
 
     def brake(self, dt: float) -> Floats:
         command = self.position.copy()
-        command[:3] = self._clamped(command[:3] + self._place.brake(self._room, dt))
-        self._rotation = Rotation.from_rotvec(self._turn.brake(None, dt)) * self._rotation
-        command[3:7] = _alike(self._rotation.as_quat(), command[3:7])
-        self.position = command
-        return command.copy()
+        self._lead(command, self.motions.brake(self._room, dt), np.ones(2, bool))
+        return command
+
+    def _lead(self, command: Floats, done: Floats, which: NDArray[np.bool_]) -> None:
+        """Put into a command the displacements of translation, rotation or both."""
+        if which[0]:
+            command[:3] = np.clip(self.position[:3] + done[0], self._low, self._high)
+        if which[1]:
+            command[3:7] = turned(self.position[3:7].tolist(), done[1].tolist())
 
     @property
     def _room(self) -> Room:
-        return Room(self._low - self.position[:3], self._high - self.position[:3])
+        here = self.position[:3]
+        low = np.array([self._low - here, _ANYWHERE])
+        low[1] *= -1
+        return Room(low, np.array([self._high - here, _ANYWHERE]))
 
-    def _clamped(self, place: Floats) -> Floats:
-        """But for rounding it is inside."""
-        return np.minimum(np.maximum(place, self._low), self._high)
-
-    def _grip(self, wanted: float, dt: float) -> tuple[float, tuple[str, ...]]:
-        limits, before = self._limits.gripper, self.position[7]
+    def _grip(self, wanted: float, dt: float) -> tuple[float, list[str]]:
+        limits, before = self._limits.gripper, float(self.position[7])
         inside = min(max(wanted, limits.low), limits.high)
         most = limits.speed * dt
         opening = min(max(inside, before - most), before + most)
-        names = []
-        if inside != wanted:
-            names.append("gripper range")
-        if opening != inside:
-            names.append("gripper speed")
-        return float(opening), tuple(names)
-
-    @staticmethod
-    def _opening(value: float, low: float, high: float) -> None:
-        if not low <= value <= high:
-            raise Impossible(f"gripper: opening {value:.4g}, must be from {low:g} to {high:g}")
+        names = ["gripper range"] if inside != wanted else []
+        return opening, names + (["gripper speed"] if opening != inside else [])
 
 
 class _Joints:
     """Joints' positions, the gripper's among them."""
 
-    def __init__(self, limits: Limits, size: int):
-        joints = limits.joints
-        numbers = {name: _spread(f"joints.{name}", value, size)
-                   for name, value in vars(joints).items()}  # fmt: skip
+    def __init__(self, limits: Limits, start: Floats, velocity: Floats):
+        numbers = {
+            name: _spread(name, value, len(start)) for name, value in vars(limits.joints).items()
+        }
         self._low, self._high = numbers["low"], numbers["high"]
+        self._names = [f"joint {number}" for number in range(len(start))]
         self._beyond = numbers["beyond"]
-        rates = np.stack([numbers[name] for name in ("speed", "acceleration", "jerk")])
-        self._motion = Motion(size, numbers["step"], rates, together=False)
+        _inside(start, self._low, self._high, self._names, "rad")
+        rates = [numbers[name] for name in ("speed", "acceleration", "jerk")]
+        self.motions = Motions(numbers["step"], np.array(rates), 1)
+        self.motions.reset(velocity[:, None])
+        self.position = start
 
-    @property
-    def resting(self) -> bool:
-        return self._motion.resting
-
-    def reset(self, position: Floats, velocity: Floats) -> None:
-        names = [f"joint {number}" for number in range(len(position))]
-        _inside("position", position, self._low, self._high, names, "rad")
-        self.position = position.copy()
-        self._motion.reset(velocity)
-
-    def check(self, target: Floats, dt: float) -> Checked:
-        step = target - self.position
-        far = np.abs(step) > self._beyond
+    def check(self, target: Floats, dt: float) -> tuple[Floats, list[str]]:
+        wish = target - self.position
+        far = np.abs(wish) > self._beyond
         if far.any():
             at = int(far.argmax())
-            raise Impossible(
-                f"joint {at}: target {target[at]:.4g} rad is {abs(step[at]):.4g} from the last "
-                f"command, must be at most {self._beyond[at]:g}"
-            )
-        done, broken = self._motion.advance(step, self._room, dt)
-        command = target.copy()
-        if broken:
-            command = np.minimum(np.maximum(self.position + done, self._low), self._high)
-        self.position = command
-        return Checked(command.copy(), tuple(f"joint {name}" for name in broken))
+            _near(self._names[at], wish[at : at + 1], self._beyond[at], "rad")
+        done, broken = self.motions.advance(wish[:, None], self._room, dt)
+        if not broken.any():
+            return target.copy(), []
+        moved = np.clip(self.position + done[:, 0], self._low, self._high)
+        names = [f"{self._names[at]} {NAMES[which]}" for at, which in np.argwhere(broken.T)]
+        return np.where(broken.any(0), moved, target), names
 
     def brake(self, dt: float) -> Floats:
-        moved = self.position + self._motion.brake(self._room, dt)
-        self.position = np.minimum(np.maximum(moved, self._low), self._high)
-        return self.position.copy()
+        done = self.motions.brake(self._room, dt)[:, 0]
+        return np.clip(self.position + done, self._low, self._high)
 
     @property
     def _room(self) -> Room:
-        return Room(self._low - self.position, self._high - self.position)
+        here = self.position
+        return Room((self._low - here)[:, None], (self._high - here)[:, None])
 
 
-def _motion(rates: Rates) -> Motion:
-    three = np.array([rates.speed, rates.acceleration, rates.jerk])
-    return Motion(3, rates.step, three, together=True)
-
-
-def _spread(name: str, value: float | tuple[float, ...], size: int) -> Floats:
+def _spread(name: str, value: Numbers, size: int) -> Floats:
     if isinstance(value, tuple) and len(value) != size:
-        raise UserError(f"limits: {name} has {len(value)} numbers, the arm has {size} joints")
+        raise UserError(
+            f"limits: joints.{name} has {len(value)} numbers, the arm has {size} joints"
+        )
     return np.broadcast_to(np.asarray(value, np.float64), (size,))
 
 
-def _numbers(what: str, values: ArrayLike, size: int | None) -> Floats:
-    array = np.asarray(values, np.float64)
-    if size is not None and array.shape != (size,):
-        raise Impossible(f"{what}: {array.shape} numbers, must be ({size},)")
+def _numbers(what: str, values: ArrayLike, size: int) -> Floats:
+    try:
+        array = np.array(values, np.float64)
+    except (TypeError, ValueError) as error:
+        raise Impossible(f"{what}: {values!r}, must be {size} numbers") from error
+    if array.shape != (size,):
+        raise Impossible(f"{what}: an array of shape {array.shape}, must be ({size},)")
     if not np.isfinite(array).all():
         raise Impossible(f"{what}: {array.tolist()}, must be finite")
     return array
@@ -256,33 +237,28 @@ def _seconds(dt: float) -> float:
     return min(dt, _DT[1])
 
 
-def _rotation(pose: Floats) -> Rotation:
-    length = math.sqrt(pose[3:7] @ pose[3:7])
+def _check_unit(quaternion: Floats) -> None:
+    length = math.hypot(*quaternion.tolist())
     if abs(length - 1) > _UNIT:
         raise Impossible(
-            f"rotation: quaternion {pose[3:7].tolist()} of length {length:.4g}, must be 1"
+            f"rotation: quaternion {quaternion.tolist()} of length {length:.4g}, must be 1"
         )
-    return Rotation.from_quat(pose[3:7])
 
 
 def _near(what: str, step: Floats, beyond: float, unit: str) -> None:
-    length = math.sqrt(step @ step)
+    length = math.hypot(*step.tolist())
     if length > beyond:
         raise Impossible(
-            f"{what}: {length:.4g} {unit} from the last command, must be at most {beyond:g}"
+            f"{what}: target {length:.4g} {unit} from the last command, must be at most {beyond:g}"
         )
 
 
 def _inside(
-    what: str, values: Floats, low: Floats, high: Floats, names: str | list[str], unit: str
+    values: Floats, low: Floats | float, high: Floats | float, names: list[str], unit: str
 ) -> None:
-    for name, value, least, most in zip(names, values, low, high, strict=True):
-        if not least <= value <= most:
-            raise Impossible(
-                f"{what}: {name} {value:.4g} {unit}, must be from {least:g} to {most:g}"
-            )
-
-
-def _alike(quaternion: Floats, other: Floats) -> Floats:
-    """Of the two quaternions of a rotation the one nearer to another."""
-    return quaternion if quaternion @ other >= 0 else -quaternion
+    low, high = np.broadcast_to(low, values.shape), np.broadcast_to(high, values.shape)
+    for at in np.flatnonzero((values < low) | (values > high)):
+        raise Impossible(
+            f"{names[at]}: {values[at]:.4g} {unit}".rstrip()
+            + f", must be from {low[at]:g} to {high[at]:g}"
+        )
