@@ -1,0 +1,88 @@
+"""How a server listens, and what it puts up with."""
+
+from __future__ import annotations
+
+import math
+import ssl
+from dataclasses import dataclass, field
+
+from ego_ops.errors import UserError
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a client may do. Whoever goes beyond is refused, counted in `/metrics` and logged."""
+
+    connections: int = 64
+    """Clients at once."""
+    per_address: int = 32
+    """Of them, from one address."""
+    in_flight: int = 8
+    """Requests of one connection at once."""
+    rate: float = 200.0
+    """Requests a second of one connection, for longer than a second."""
+    message_bytes: int = 1 << 24
+    handshake_s: float = 5.0
+    """From connecting to the end of the websocket's handshake, TLS counted."""
+    message_s: float = 10.0
+    """From a message's first byte to its last."""
+    unread_s: float = 10.0
+    """How long a client may leave answers unread that fill its connection."""
+    unread_bytes: int = 1 << 22
+    """Of answers that wait for a client to read them."""
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """All that a `robot.server.Server` needs besides the policy. It can be pickled.
+
+    Raises:
+        UserError: a number that makes no sense, half of a TLS certificate.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    """0 is any free one: `Server.start` returns it."""
+    token: str | None = field(default=None, repr=False)
+    """What clients must send, `Authorization: Api-Key TOKEN` or `Bearer TOKEN`. None: nothing."""
+    tls_cert: str | None = None
+    """File of the certificate chain (PEM)."""
+    tls_key: str | None = None
+    budget_ms: float = 5.0
+    """How long a request waits at most for others to be answered with it. It waits only for clients
+    that ask again as soon as they are answered; a lone client never waits."""
+    drain_s: float = 10.0
+    """How long `Server.drain` waits for what is under way."""
+    reuse_port: bool = False
+    """Whether several processes may listen on one port; the kernel shares out connections."""
+    limits: Limits = Limits()
+
+    def __post_init__(self) -> None:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise UserError("TLS needs both: a certificate (tls_cert) and its key (tls_key)")
+        if self.token is not None and not self.token.strip():
+            raise UserError("the token is empty")
+        numbers = {"budget_ms": self.budget_ms, "drain_s": self.drain_s}
+        for name, value in numbers.items():
+            if not (math.isfinite(value) and value >= 0):
+                raise UserError(f"{name} is {value}: it must be a number, 0 or more")
+        for name, value in vars(self.limits).items():
+            if not (math.isfinite(value) and value > 0):
+                raise UserError(f"limits.{name} is {value}: it must be more than 0")
+
+    def tls(self) -> ssl.SSLContext | None:
+        """The server's side of TLS 1.2 or newer; None if there is to be none.
+
+        Raises:
+            UserError: the files cannot be read, or are no certificate and its key.
+        """
+        if self.tls_cert is None:
+            return None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            context.load_cert_chain(self.tls_cert, self.tls_key)
+        except (OSError, ssl.SSLError) as error:
+            line = " ".join(str(error).split())
+            raise UserError(f"TLS certificate {self.tls_cert}, {self.tls_key}: {line}") from error
+        return context
