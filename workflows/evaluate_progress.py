@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from sim_eval.episode import ERRORS, FAILURE, INVALID_ACTION, SUCCESS, Result
-from workflows.train_progress import duration
+from workflows.duration import duration
 
 _EVERY_S = 60.0
 _LIVE_S = 1.0

@@ -31,8 +31,9 @@ from training.options import changed
 from training.saved_files import newest
 from training.tokeniser import Tokeniser
 from workflows import cluster, flags
+from workflows.duration import duration
 from workflows.norm_stats import of_source
-from workflows.train_progress import Progress, duration
+from workflows.train_progress import Progress
 from workflows.train_workers import Crew, Job, train
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from ego_ops.errors import UserError
+from workflows.duration import duration
 
 _EVERY_S = 60.0
 _ENOUGH = 200
@@ -73,10 +74,5 @@ class Progress:
             f"{rate:.3g} clips/s"
         )
         if self.left and rate:
-            text += f", {_duration(self.left / rate)} to go"
+            text += f", {duration(self.left / rate)} to go"
         return text
-
-
-def _duration(seconds: float) -> str:
-    minutes, hours = round(seconds / 60), round(seconds / 3600)
-    return f"{round(seconds)} s" if minutes < 2 else f"{minutes} min" if hours < 3 else f"{hours} h"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from training.config import TrainConfig
+from workflows.duration import duration
 
 _EVERY_S = 5.0
 
@@ -89,10 +90,3 @@ def _numbers(record: dict[str, Any]) -> str:
     """What is known of all sources together, such as `validation/loss`."""
     numbers = [f"{k} {v:.4g}" for k, v in record.items() if k.count("/") == 1 and v is not None]
     return f"step {record['step']}: {', '.join(numbers)}"
-
-
-def duration(seconds: float) -> str:
-    """As 1:02:03."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
