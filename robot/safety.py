@@ -21,9 +21,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from ego_ops.errors import UserError
 from robot.limits import Limits, Numbers
-from robot.motion import NAMES, Motions, Room
+from robot.motion import NAMES, Motions
 from robot.robot import Kind
 from robot.turns import between, turned
+from robot.ways import Room
 
 Floats = NDArray[np.float64]
 

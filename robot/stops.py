@@ -25,6 +25,8 @@ class Table(NamedTuple):
     """(K,) where each begins, of M."""
     steps: NDArray[np.intp]
     """(K, longest) numbers of each one's steps, then M."""
+    number: Floats
+    """(M,) how many steps of its way each is, itself included."""
     place: Floats
     """(M, C) after each step, from where it began: times (w, b) or (w, b, end) of the beginning."""
     rates: Floats
@@ -55,7 +57,8 @@ def _table(conditions: int, longest: int) -> Table:
     place, *rates = (np.concatenate(parts) for parts in zip(*ways, strict=True))
     nothing = np.zeros((1, conditions))
     rates = [part for each in rates for part in (each, nothing)]
-    return Table(begins[:-1], steps, place, np.concatenate(rates))
+    number = np.concatenate([np.arange(1.0, count + 1) for count in counts])
+    return Table(begins[:-1], steps, number, place, np.concatenate(rates))
 
 
 @functools.cache
