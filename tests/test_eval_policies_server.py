@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from ego_ops.errors import UserError
+from robot.encoding import pack, unpack
 from sim_eval.policies import Compute, Named, named, open_batch
 from sim_eval.policies.connection import Connections, metadata
-from sim_eval.policies.encoding import pack, unpack
 from sim_eval.policies.server import ServerPolicy
 from sim_eval.policy import PolicyError, Request, check_shape
 from tests.eval_policy_files import Suite, requests

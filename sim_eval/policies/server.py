@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from robot.encoding import pack, unpack
 from sim_eval.policies.connection import ANSWER_S, PATIENCE_S, Connections
-from sim_eval.policies.encoding import pack, unpack
 from sim_eval.policies.names import Named
 from sim_eval.policy import PolicyError, Request
 from sim_eval.suite import Floats, Suite
