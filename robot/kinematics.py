@@ -7,19 +7,16 @@ make up for them; what a step leaves free goes towards a posture.
 
 from __future__ import annotations
 
-import os
-import sys
+import math
 from collections.abc import Sequence
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import RigidTransform, Rotation
 
-from ego_ops.errors import UserError, hint
-from ego_ops.synthetic.render import load_mujoco
+from ego_ops.errors import UserError
+from robot.arm_model import names, number
 
 Floats = NDArray[np.float64]
 
@@ -34,6 +31,8 @@ _DAMPING = 1e-6
 _POSTURE = 0.05
 """Share of the way to the posture that a step goes, of what is free."""
 _ITERATIONS = 50
+_STILL = 1e-9
+"""Of all joints, a change that is none."""
 
 
 class Solution(NamedTuple):
@@ -47,27 +46,6 @@ class Solution(NamedTuple):
     """Whether both are next to nothing; where not, q is the nearest that was found."""
 
 
-def load(path: str | Path) -> Any:
-    """The MjModel of an MJCF or URDF file, whether or not there is anything to render with.
-
-    Raises:
-        UserError: MuJoCo is not installed, or the file is no model.
-    """
-    if find_spec("mujoco") is None:
-        raise UserError("kinematics need mujoco: pip install 'egoscaler-ray[eval]'")
-    try:
-        mujoco = load_mujoco()
-    except UserError:
-        if "mujoco" not in sys.modules:
-            os.environ["MUJOCO_GL"] = "disable"
-        import mujoco
-    try:
-        return mujoco.MjModel.from_xml_path(str(path))
-    except ValueError as error:
-        line = " ".join(str(error).split())
-        raise UserError(f"{path}: no model of a robot ({line})") from error
-
-
 class Kinematics:
     """Of one arm of a model; other joints are where the model has them by default.
 
@@ -75,7 +53,7 @@ class Kinematics:
         low, high: (J,) range of each joint, infinite where the model has none.
 
     Args:
-        model: an MjModel, see `load`.
+        model: an MjModel, see `robot.arm_model.load`.
         site: name of the site, or else body, that is moved.
         joints: names of the hinges and slides that move it, in the order of q.
         base: name of the body in whose frame poses are; the model's world by default.
@@ -88,14 +66,14 @@ class Kinematics:
         import mujoco
 
         self._mujoco, self._model, self._data = mujoco, model, mujoco.MjData(model)
-        sites, bodies = _names(model, "site"), _names(model, "body")
+        sites, bodies = names(model, "site"), names(model, "body")
         self._is_site = site in sites
-        self._site = _number(model, "site" if self._is_site else "body", site, [*sites, *bodies])
-        self._base = 0 if base is None else _number(model, "body", base, bodies)
-        known = _names(model, "joint")
-        numbers = [_number(model, "joint", name, known) for name in joints]
-        for name, number in zip(joints, numbers, strict=True):
-            if model.jnt_type[number] not in (mujoco.mjtJoint.mjJNT_HINGE,
+        self._site = number(model, "site" if self._is_site else "body", site, [*sites, *bodies])
+        self._base = 0 if base is None else number(model, "body", base, bodies)
+        known = names(model, "joint")
+        numbers = [number(model, "joint", name, known) for name in joints]
+        for name, at in zip(joints, numbers, strict=True):
+            if model.jnt_type[at] not in (mujoco.mjtJoint.mjJNT_HINGE,
                                               mujoco.mjtJoint.mjJNT_SLIDE):  # fmt: skip
                 raise UserError(f"joint {name}: neither a hinge nor a slide")
         self._places = model.jnt_qposadr[numbers]
@@ -109,8 +87,10 @@ class Kinematics:
         """T_base_site at joint positions (J,)."""
         self._pose(self._checked(q))
         place, turn = self._at()
-        return self._frame().inv() * RigidTransform.from_components(
-            place, Rotation.from_matrix(turn.reshape(3, 3))
+        base = self._data.xmat[self._base].reshape(3, 3)
+        return RigidTransform.from_components(
+            base.T @ (place - self._data.xpos[self._base]),
+            Rotation.from_matrix(base.T @ turn.reshape(3, 3)),
         )
 
     def solve(
@@ -139,14 +119,15 @@ class Kinematics:
         start = self._checked(q0)
         low, high = self.low, self.high
         if most is not None:
-            low, high = np.maximum(low, start - most), np.minimum(high, start + most)
+            span = np.asarray(most, np.float64)
+            low, high = np.maximum(low, start - span), np.minimum(high, start + span)
         start = np.minimum(np.maximum(start, low), high)
         rest = start if posture is None else self._checked(posture)
-        self._pose(start)
-        world = self._frame() * target
-        place, turn = world.translation, world.rotation.as_quat()[[3, 0, 1, 2]]
-        if not (np.isfinite(place).all() and np.isfinite(turn).all()):
-            raise UserError(f"target {place.tolist()}, {turn.tolist()}: must be finite")
+        place, turn = self._wanted(start, target)
+        if posture is not None:  # so that it is gone to where the target is reached already, too
+            error, jacobian = self._error(place, turn), self._slopes()
+            step = self._step(error, jacobian, 1.0, start, rest, low, high)
+            start = np.minimum(np.maximum(start + step, low), high)
         best = self._descend(place, turn, start, rest, low, high)
         draw = np.random.default_rng(0)
         for _ in range(restarts):
@@ -160,37 +141,45 @@ class Kinematics:
     def _descend(
         self, place: Floats, turn: Floats, q: Floats, rest: Floats, low: Floats, high: Floats
     ) -> Solution:
-        best, least = q, np.inf
-        errors = np.inf, np.inf
+        self._pose(q)
+        error, jacobian, caution = self._error(place, turn), self._slopes(), 1.0
         for _ in range(_ITERATIONS):
-            self._pose(q)
-            error = self._error(place, turn)
-            size = float(error @ error)
-            if size < least:
-                far = float(np.linalg.norm(error[:3])), float(np.linalg.norm(error[3:]) / _ARM)
-                best, least, errors = q, size, far
-                if far[0] < _DONE * REACH_M and far[1] < _DONE * REACH_RAD:
-                    break
-            step = self._step(error, size, q, rest, low, high)
-            if np.abs(step).max() < 1e-9:
+            off, angle = _far(error)
+            if off < _DONE * REACH_M and angle < _DONE * REACH_RAD:
                 break
-            q = np.minimum(np.maximum(q + step, low), high)
-        reached = errors[0] <= REACH_M and errors[1] <= REACH_RAD
-        return Solution(best, *errors, reached)
+            step = self._step(error, jacobian, caution, q, rest, low, high)
+            if np.abs(step).max() < _STILL:
+                break
+            tried = np.minimum(np.maximum(q + step, low), high)
+            self._pose(tried)
+            left = self._error(place, turn)
+            if left @ left < error @ error:
+                q, error, jacobian = tried, left, self._slopes()
+                caution = max(1.0, caution / 4)
+            else:
+                caution *= 8  # in the end it goes straight down, as little as need be
+        off, angle = _far(error)
+        return Solution(q, off, angle, off <= REACH_M and angle <= REACH_RAD)
 
     def _step(
-        self, error: Floats, size: float, q: Floats, rest: Floats, low: Floats, high: Floats
+        self,
+        error: Floats,
+        jacobian: Floats,
+        caution: float,
+        q: Floats,
+        rest: Floats,
+        low: Floats,
+        high: Floats,
     ) -> Floats:
         """(J,) change of q that lessens the error, within the bounds."""
-        jacobian = self._slopes()
         step, free = np.zeros(len(q)), np.ones(len(q), bool)
-        damping = (size + _DAMPING) * np.eye(6)
+        damping = caution * (error @ error + _DAMPING) * np.eye(6)
+        drawn = _POSTURE / caution * (rest - q)
         for _ in range(len(q)):
             j = jacobian[:, free]
             left = error - jacobian @ (step * ~free)
             inverse = np.linalg.solve(j @ j.T + damping, j).T
-            drawn = _POSTURE * (rest - q)[free]
-            step[free] = inverse @ (left - j @ drawn) + drawn
+            step[free] = inverse @ (left - j @ drawn[free]) + drawn[free]
             over = free & ((q + step < low) | (q + step > high))
             if not over.any():
                 break
@@ -211,12 +200,16 @@ class Kinematics:
             return data.site_xpos[self._site], data.site_xmat[self._site]
         return data.xpos[self._site], data.xmat[self._site]
 
-    def _frame(self) -> RigidTransform:
-        """T_world_base."""
-        axes = self._data.xmat[self._base].reshape(3, 3)
-        return RigidTransform.from_components(
-            self._data.xpos[self._base], Rotation.from_matrix(axes)
-        )
+    def _wanted(self, q: Floats, target: RigidTransform) -> tuple[Floats, Floats]:
+        """(3,) and (4,) scalar-first: place and rotation in the world of a T_base_site; the arm is
+        at q then."""
+        self._pose(q)
+        matrix = target.as_matrix()  # SciPy's own composition takes longer than all of `solve`
+        if not np.isfinite(matrix).all():
+            raise UserError(f"target {matrix[:3].tolist()}: must be finite")
+        axes, turn = self._data.xmat[self._base].reshape(3, 3), np.empty(4)
+        self._mujoco.mju_mat2Quat(turn, (axes @ matrix[:3, :3]).ravel())
+        return self._data.xpos[self._base] + axes @ matrix[:3, 3], turn
 
     def _error(self, place: Floats, turn: Floats) -> Floats:
         """(6,) metres: what is missing of the place and, times `_ARM`, of the rotation."""
@@ -246,13 +239,6 @@ class Kinematics:
         return array
 
 
-def _names(model: Any, kind: str) -> list[str]:
-    count = {"site": model.nsite, "body": model.nbody, "joint": model.njnt}[kind]
-    found = [getattr(model, kind)(number).name for number in range(count)]
-    return [name for name in found if name]
-
-
-def _number(model: Any, kind: str, name: str, known: list[str]) -> int:
-    if name not in known:
-        raise UserError(f"the model has no {kind} {name}; {hint(name, known)}")
-    return int(getattr(model, kind)(name).id)
+def _far(error: Floats) -> tuple[float, float]:
+    """Metres and radians of an error (6,) of `Kinematics`."""
+    return math.hypot(*error[:3]), math.hypot(*error[3:]) / _ARM
