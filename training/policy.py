@@ -16,6 +16,7 @@ from training.data import norm
 from training.data.augment import fitted
 from training.data.norm import NormStats
 from training.data.text import Texts
+from training.pi0.chunking import overlap_weights, sample_with_prefix
 from training.pi0.model import Pi0
 from training.tokeniser import Tokeniser
 
@@ -28,6 +29,12 @@ class Sight(NamedTuple):
     instruction: str
     state: NDArray[np.floating]
     """(state_size,), in the units of the source."""
+    prefix: NDArray[np.floating] | None = None
+    """(P, action_size) what is left of the chunk that is being done, from the action that was due
+    as this was seen, in the units of the source: the new chunk goes on from it, by real-time
+    chunking (`training.pi0.chunking`). None, or no actions: there is none."""
+    delay: int = 0
+    """How many of these will have been done before the new chunk is there."""
 
 
 class Policy:
@@ -87,16 +94,19 @@ class Policy:
     def act_many(
         self, sights: Sequence[Sight], noise: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:
-        """(B, horizon, action_size) actions for B sights at once: see `act`."""
+        """(B, horizon, action_size) actions for B sights at once: see `act`. If one has a prefix,
+        it takes the time of gradients for all."""
         wanted = (len(sights), self.horizon, self.model.config.action_size)
         if noise is not None and np.shape(noise) != wanted:
             raise UserError(f"noise {np.shape(noise)}: must be {wanted}")
-        start = None if noise is None else torch.from_numpy(np.ascontiguousarray(noise, np.float32))
-        with torch.inference_mode():
-            found = self.model.sample(
-                self.observation(sights), None if start is None else start.to(self.device)
-            )
-        return self.actions(found)
+        start = None
+        if noise is not None:
+            start = torch.from_numpy(np.ascontiguousarray(noise, np.float32)).to(self.device)
+        seen, prefixes = self.observation(sights), self.prefixes(sights)
+        if prefixes is None:
+            with torch.inference_mode():
+                return self.actions(self.model.sample(seen, start))
+        return self.actions(sample_with_prefix(self.model, seen, *prefixes, start))
 
     def observation(self, sights: Sequence[Sight]) -> Observation:
         """Sights as the model takes them, on its device. Cameras that none of them has are left
@@ -127,6 +137,27 @@ class Policy:
             padded=not (bool(mask.all()) and bool(token_mask.all())),
         ).to(self.device)
 
+    def prefixes(self, sights: Sequence[Sight]) -> tuple[Tensor, Tensor] | None:
+        """Prefixes of sights and their weights, as `sample_with_prefix` takes them, on the model's
+        device; None if no sight has one.
+
+        Raises:
+            UserError: a prefix or delay is not as in `Sight`.
+        """
+        shape = (len(sights), self.horizon, self.model.config.action_size)
+        prefixes, weights = torch.zeros(shape), torch.zeros(shape)
+        for row, sight in enumerate(sights):
+            if sight.prefix is None or not len(sight.prefix):
+                continue
+            self._check_prefix(sight.prefix, sight.delay)
+            values = norm.normalise(sight.prefix, self._stats.actions, self._kind)[: self.horizon]
+            prefixes[row, : len(values), : self.action_size] = torch.from_numpy(values)
+            each = overlap_weights(self.horizon, sight.delay, len(sight.prefix))
+            weights[row, :, : self.action_size] = each[:, None]
+        if not weights.any():
+            return None
+        return prefixes.to(self.device), weights.to(self.device)
+
     def actions(self, found: Tensor) -> NDArray[np.float32]:
         """What the model gives, (…, horizon, the model's action_size), as (…, horizon,
         action_size) in the units of the source."""
@@ -152,3 +183,14 @@ class Policy:
                 f"the state is {self.state_size} finite numbers, as those of source "
                 f"{self.source}; this is {state.tolist()}"
             )
+
+    def _check_prefix(self, prefix: NDArray[np.floating], delay: int) -> None:
+        array = np.asarray(prefix)
+        numbers = array.dtype.kind in "fiu" and array.ndim == 2
+        if not numbers or array.shape[1] != self.action_size or not np.isfinite(array).all():
+            raise UserError(
+                f"a prefix is (P, {self.action_size}) finite numbers, as the actions of source "
+                f"{self.source}; this is {array.shape} of {array.dtype}"
+            )
+        if not 0 <= delay <= len(array):
+            raise UserError(f"delay {delay}: must be from 0 to the prefix's {len(array)} actions")
