@@ -84,7 +84,7 @@ def test_names_that_mean_nothing(folder: Path, tmp_path: Path) -> None:
 def test_naming_needs_no_torch(folder: Path) -> None:
     """Nor do the expert and chance."""
     code = (
-        "import sys; from sim_eval import policies; from sim_eval.policies import local, batching\n"
+        "import sys; from sim_eval import policies; from sim_eval.policies import local\n"
         f"print(policies.named({str(folder)!r}).digest, 'torch' in sys.modules)"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

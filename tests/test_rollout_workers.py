@@ -21,7 +21,7 @@ from sim_eval.episode import (
     Result,
     Settings,
 )
-from sim_eval.policies.batching import Counts
+from robot.batching import Counts
 from tests.points import Points, Walker
 from workflows import policy_actor
 from workflows.rollout_jobs import Finished, Job, Player

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from ego_ops.errors import UserError
-from sim_eval.policies.batching import Batcher, Counts
+from robot.batching import Batcher, Counts, Model
+from robot.policy import PolicyError as Failure
 from sim_eval.policy import BatchPolicy, PolicyError, Request
 from sim_eval.suite import Floats
 from workflows import cluster
@@ -31,7 +33,7 @@ class PolicyActor:
     def __init__(self, open_policy: Callable[[], BatchPolicy], cap: float):
         self._open_policy, self._cap = open_policy, cap
         self._opening = asyncio.Lock()
-        self._batcher: Batcher | None = None
+        self._batcher: Batcher[Request, Floats] | None = None
         self._expected: int | None = None
 
     async def open(self) -> None:
@@ -62,13 +64,23 @@ class PolicyActor:
         """What was done since the process began."""
         return (await self._opened()).counts
 
-    async def _opened(self) -> Batcher:
+    async def _opened(self) -> Batcher[Request, Floats]:
         async with self._opening:
             if self._batcher is None:
                 policy = await asyncio.to_thread(self._open_policy)
-                self._batcher = Batcher(policy, self._cap)
+                model = Model(partial(_called, policy), policy.batch, policy.close)
+                self._batcher = Batcher(model, self._cap)
                 self._batcher.expect(self._expected)
             return self._batcher
+
+
+def _called(policy: BatchPolicy, requests: Sequence[Request]) -> list[Floats | Failure]:
+    """The policy's answers, its errors as a batcher knows them."""
+    try:
+        answers = policy.act(requests)
+    except PolicyError as error:
+        raise Failure(str(error)) from error
+    return [Failure(str(one)) if isinstance(one, PolicyError) else one for one in answers]
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Batches gathered from many episodes: who waits for whom, who gets what, and what is counted."""
+"""Calls gathered from many requests: who waits for whom, who gets what, and what is counted."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim_eval.policies.batching import Batcher
-from sim_eval.policy import PolicyError, Request
-from sim_eval.suite import Floats
-from tests.eval_policy_files import requests
+from robot.batching import Batcher, Model
+from robot.policy import Floats, PolicyError
 
 LONG = 30.0
 """A cap that no test waits for."""
@@ -22,19 +20,16 @@ LONG = 30.0
 class Echo:
     """Answers with the number of each request, after some time, in a call of up to `batch`."""
 
-    digest = "0" * 16
-
     def __init__(self, batch: int, seconds: float = 0.0):
         self.batch, self._seconds = batch, seconds
         self.calls: list[list[int]] = []
         self.closed = self.computing = False
 
-    def act(self, asked: Sequence[Request]) -> list[Floats | PolicyError]:
+    def call(self, numbers: Sequence[int]) -> list[Floats | PolicyError]:
         assert not self.computing
         assert not self.closed
         self.computing = True
-        numbers = [request.step for request in asked]
-        self.calls.append(numbers)
+        self.calls.append(list(numbers))
         time.sleep(self._seconds)
         self.computing = False
         if 13 in numbers:
@@ -50,7 +45,8 @@ class Echo:
         self.closed = True
 
 
-ASKED = requests(40, side=2)
+def made(policy: Echo, cap: float) -> Batcher[int, Floats]:
+    return Batcher(Model(policy.call, policy.batch, policy.close), cap)
 
 
 async def outcome(answer: Awaitable[Floats]) -> float | str:
@@ -63,9 +59,11 @@ async def outcome(answer: Awaitable[Floats]) -> float | str:
     return float(chunk[0, 0])
 
 
-def run(work: Callable[[Batcher], Awaitable[None]], policy: Echo, cap: float = LONG) -> Batcher:
-    async def main() -> Batcher:
-        batcher = Batcher(policy, cap)
+def run(
+    work: Callable[[Batcher[int, Floats]], Awaitable[None]], policy: Echo, cap: float = LONG
+) -> Batcher[int, Floats]:
+    async def main() -> Batcher[int, Floats]:
+        batcher = made(policy, cap)
         try:
             async with asyncio.timeout(10):
                 await work(batcher)
@@ -76,14 +74,14 @@ def run(work: Callable[[Batcher], Awaitable[None]], policy: Echo, cap: float = L
     return asyncio.run(main())
 
 
-async def all_of(batcher: Batcher, numbers: Sequence[int]) -> list[float | str]:
-    return await asyncio.gather(*(outcome(batcher.ask(ASKED[n])) for n in numbers))
+async def all_of(batcher: Batcher[int, Floats], numbers: Sequence[int]) -> list[float | str]:
+    return await asyncio.gather(*(outcome(batcher.ask(n)) for n in numbers))
 
 
 def test_full_batches_do_not_wait() -> None:
     policy = Echo(4)
 
-    async def work(batcher: Batcher) -> None:
+    async def work(batcher: Batcher[int, Floats]) -> None:
         assert await all_of(batcher, range(20, 32)) == list(range(20, 32))
 
     batcher = run(work, policy)
@@ -92,10 +90,11 @@ def test_full_batches_do_not_wait() -> None:
     assert policy.closed
 
 
-def test_a_lone_request_waits_for_the_cap_and_no_longer() -> None:
-    async def work(batcher: Batcher) -> None:
+def test_a_request_waits_for_the_cap_and_no_longer() -> None:
+    async def work(batcher: Batcher[int, Floats]) -> None:
+        batcher.expect(2)
         begun = time.monotonic()
-        assert await outcome(batcher.ask(ASKED[1])) == 1
+        assert await outcome(batcher.ask(1)) == 1
         assert 0.1 <= time.monotonic() - begun < 1
 
     batcher = run(work, Echo(4), cap=0.1)
@@ -107,10 +106,11 @@ def test_the_cap_is_the_oldest_requests() -> None:
     """Each newcomer does not make the others wait anew."""
     policy = Echo(100)
 
-    async def work(batcher: Batcher) -> None:
+    async def work(batcher: Batcher[int, Floats]) -> None:
+        batcher.expect(100)
         asked = []
         for number in range(20, 35):
-            asked.append(asyncio.create_task(batcher.ask(ASKED[number])))
+            asked.append(asyncio.create_task(batcher.ask(number)))
             await asyncio.sleep(0.02)
         await asyncio.gather(*asked)
 
@@ -122,11 +122,11 @@ def test_nobody_waits_for_who_cannot_ask() -> None:
     """Three episodes in flight: when all three wait, they are answered, whatever the batch."""
     policy = Echo(8)
 
-    async def episode(batcher: Batcher, first: int) -> None:
+    async def episode(batcher: Batcher[int, Floats], first: int) -> None:
         for number in range(first, 38, 3):
-            await batcher.ask(ASKED[number])
+            await batcher.ask(number)
 
-    async def work(batcher: Batcher) -> None:
+    async def work(batcher: Batcher[int, Floats]) -> None:
         batcher.expect(3)
         await asyncio.gather(*(episode(batcher, first) for first in (20, 21, 22)))
 
@@ -139,9 +139,9 @@ def test_nobody_waits_for_who_cannot_ask() -> None:
 def test_an_episode_that_ends_is_no_longer_waited_for() -> None:
     policy = Echo(8)
 
-    async def work(batcher: Batcher) -> None:
+    async def work(batcher: Batcher[int, Floats]) -> None:
         batcher.expect(3)
-        two = asyncio.gather(*(batcher.ask(ASKED[n]) for n in (1, 2)))
+        two = asyncio.gather(*(batcher.ask(n) for n in (1, 2)))
         await asyncio.sleep(0.05)
         assert policy.calls == []
         batcher.expect(2)
@@ -154,11 +154,12 @@ def test_an_episode_that_ends_is_no_longer_waited_for() -> None:
 def test_requests_gather_while_the_policy_computes() -> None:
     policy = Echo(4, seconds=0.1)
 
-    async def work(batcher: Batcher) -> None:
+    async def work(batcher: Batcher[int, Floats]) -> None:
         first = asyncio.create_task(all_of(batcher, range(20, 24)))
         await asyncio.sleep(0.03)
         assert policy.computing
         rest = asyncio.create_task(all_of(batcher, range(24, 28)))
+        await asyncio.sleep(0)
         assert await first == [20, 21, 22, 23]
         assert await rest == [24, 25, 26, 27]
 
@@ -169,7 +170,8 @@ def test_requests_gather_while_the_policy_computes() -> None:
 def test_errors_are_of_those_they_concern() -> None:
     policy = Echo(2)
 
-    async def work(batcher: Batcher) -> None:
+    async def work(batcher: Batcher[int, Floats]) -> None:
+        batcher.expect(2)
         asked = [1, 7, 13, 3, 17, 4, 19, 5, 6, 8]
         assert await all_of(batcher, asked) == [
             *(1, "not me"),
@@ -186,8 +188,9 @@ def test_errors_are_of_those_they_concern() -> None:
 def test_who_no_longer_waits_takes_no_place() -> None:
     policy = Echo(2)
 
-    async def work(batcher: Batcher) -> None:
-        gone = asyncio.create_task(batcher.ask(ASKED[1]))
+    async def work(batcher: Batcher[int, Floats]) -> None:
+        batcher.expect(2)
+        gone = asyncio.create_task(batcher.ask(1))
         await asyncio.sleep(0.01)
         gone.cancel()
         assert await all_of(batcher, [2, 3]) == [2, 3]
@@ -200,7 +203,8 @@ def test_closing_answers_all_who_wait() -> None:
     policy = Echo(2, seconds=0.1)
 
     async def main() -> list[float | str]:
-        batcher = Batcher(policy, LONG)
+        batcher = made(policy, LONG)
+        batcher.expect(2)
         asked = asyncio.create_task(all_of(batcher, [1, 2, 3]))
         await asyncio.sleep(0.03)
         assert policy.computing
@@ -208,7 +212,7 @@ def test_closing_answers_all_who_wait() -> None:
         return await asked
 
     found = asyncio.run(asyncio.wait_for(main(), 10))
-    assert found == ["the policy was closed"] * 3
+    assert found == [1, 2, "the policy was closed"]  # the call under way has its answers
     assert policy.closed
 
 
@@ -228,16 +232,16 @@ def test_every_request_has_its_own_answer_once(
     episodes = [[(wait, next(numbers)) for wait in each] for each in waits]
     left = len(episodes)
 
-    async def episode(batcher: Batcher, asks: list[tuple[float, int]]) -> None:
+    async def episode(batcher: Batcher[int, Floats], asks: list[tuple[float, int]]) -> None:
         nonlocal left
         for wait, number in asks:
             await asyncio.sleep(wait)
-            assert await outcome(batcher.ask(ASKED[number])) == number
+            assert await outcome(batcher.ask(number)) == number
         left -= 1
         if known:
             batcher.expect(left)
 
-    async def work(batcher: Batcher) -> None:
+    async def work(batcher: Batcher[int, Floats]) -> None:
         if known:
             batcher.expect(left)
         await asyncio.gather(*(episode(batcher, asks) for asks in episodes))
