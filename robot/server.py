@@ -9,10 +9,40 @@ meanwhile. Logs to `robot.server`.
 
 from __future__ import annotations
 
-from robot.policy import Policy
+import asyncio
+import contextlib
+import gc
+import logging
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from http import HTTPStatus
+from itertools import count
+from typing import cast
+
+from websockets.asyncio.server import Server as Websockets
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.http11 import Request as HttpRequest
+from websockets.http11 import Response
+
+from ego_ops.errors import UserError
+from robot import server_messages as messages
+from robot.batching import Batcher, Model
+from robot.policy import Answer, Policy, Request
 from robot.server_config import Limits, ServerConfig
+from robot.server_connection import Connection
+from robot.server_door import Door, Refusals, Reply
+from robot.server_metrics import Metrics
+from robot.server_session import Session, Shared
 
 __all__ = ["Limits", "Server", "ServerConfig", "run"]
+
+_LOG = logging.getLogger("robot.server")
+_WIRE = logging.getLogger("robot.server.wire")
+_WIRE.setLevel(logging.CRITICAL)  # it logs tracebacks of what clients do wrong; `Refusals` does it
+_LOOK_S, _CLOSE_S, _PING_S = 0.25, 2.0, 20.0
+_FRAMES = 2, 1
+"""Between how many frames of a connection reading stops and goes on."""
 
 
 class Server:
@@ -25,20 +55,61 @@ class Server:
     """
 
     def __init__(self, policy: Policy | None, config: ServerConfig):
-        raise NotImplementedError
+        self._policy, self._config = policy, config
+        self._metrics = Metrics()
+        self._refusals = Refusals(self._metrics)
+        self._door = Door(config, self._refusals)
+        self._numbers = count()
+        self._shared: Shared | None = None
+        self._websockets: Websockets | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._stopping: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
 
     @property
     def ready(self) -> bool:
         """Whether requests are answered now: it listens, has a policy and is not draining."""
-        raise NotImplementedError
+        shared = self._shared
+        listening = self._websockets is not None
+        return listening and shared is not None and bool(shared.policy) and not shared.draining
 
     async def start(self) -> int:
         """Listen. Returns the port.
 
         Raises:
-            UserError: the address is taken or none of this machine's, TLS files cannot be read.
+            UserError: the address is taken or none of this machine's, TLS files cannot be read,
+                the policy's metadata cannot be sent.
         """
-        raise NotImplementedError
+        config, limits = self._config, self._config.limits
+        tls = config.tls()
+        shared = self._shared = self._made(self._policy)
+        connection = partial(Connection, door=self._door, refusals=self._refusals)
+        try:
+            self._websockets = await serve(
+                self._talk,
+                config.host,
+                config.port,
+                process_request=self._at_the_door,
+                process_response=self._look_at,
+                create_connection=cast(type[ServerConnection], connection),
+                compression=None,
+                max_size=limits.message_bytes,
+                max_queue=_FRAMES,
+                open_timeout=limits.handshake_s,
+                close_timeout=_CLOSE_S,
+                ping_interval=_PING_S,
+                ping_timeout=_PING_S,
+                server_header=None,
+                logger=_WIRE,
+                ssl=tls,
+                reuse_port=config.reuse_port or None,
+            )
+        except OSError as error:
+            await shared.batcher.close()
+            place = f"{config.host}:{config.port}"
+            raise UserError(f"cannot listen on {place}: {error.strerror or error}") from error
+        self._watch = asyncio.create_task(self._look())
+        return self._websockets.sockets[0].getsockname()[1]
 
     async def replace(self, policy: Policy | None) -> None:
         """Serve another policy, on the connections there are. A call that computes ends on the old
@@ -47,21 +118,126 @@ class Server:
 
         With None there is no policy for the moment, e.g. where two do not fit into memory: openpi's
         clients wait, others are told `reloading`.
+
+        Raises:
+            UserError: the server is not running, or the policy's metadata cannot be sent: the old
+                one stays.
         """
-        raise NotImplementedError
+        shared = self._shared
+        if shared is None or self._closing is not None:
+            raise UserError("the server does not run: it cannot be given another policy")
+        self._serve(shared, policy)
+        await shared.batcher.replace(_model(policy))
 
     def metrics(self) -> str:
         """What `/metrics` says: Prometheus's text format."""
-        raise NotImplementedError
+        shared = self._shared
+        return self._metrics.text(
+            {
+                "ready": float(self.ready),
+                "connections": self._door.clients,
+                "queue": shared.batcher.waiting if shared else 0,
+                "requests_under_way": shared.under_way if shared else 0,
+            }
+        )
 
     async def drain(self) -> None:
         """Stop: no new connections or requests, what is under way is answered (for `drain_s` at
         most), then connections are closed with 1001 and the policy is closed. Again: waits, too."""
-        raise NotImplementedError
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(self._drain())
+        await asyncio.shield(self._stopping)
 
     async def close(self) -> None:
         """Stop at once: connections are closed with 1001, the policy once its call has ended."""
-        raise NotImplementedError
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close())
+        await asyncio.shield(self._closing)
+
+    def _made(self, policy: Policy | None) -> Shared:
+        model: Model[Request, Answer] | None = _model(policy)
+        batcher = Batcher(model, self._config.budget_ms / 1000, self._called)
+        pictures = ThreadPoolExecutor(2, "pictures")
+        limits = self._config.limits
+        shared = Shared(limits, batcher, self._metrics, self._refusals, pictures)
+        shared.idle.set()
+        self._serve(shared, policy)
+        return shared
+
+    def _serve(self, shared: Shared, policy: Policy | None) -> None:
+        """From here on clients that connect are told of this policy."""
+        if policy is not None:
+            shared.metadata = messages.metadata(policy, self._config.limits.message_bytes)
+        shared.policy = policy
+        if policy is not None:
+            shared.there.set()
+
+    def _called(self, requests: int, seconds: float) -> None:
+        self._metrics.batches.add(requests)
+
+    async def _talk(self, connection: ServerConnection) -> None:
+        assert self._shared is not None
+        client = f"client-{next(self._numbers)}"
+        await Session(cast(Connection, connection), client, self._shared).serve()
+
+    def _at_the_door(self, connection: ServerConnection, request: HttpRequest) -> Response | None:
+        """Answer what is no websocket, and let in who may come."""
+        asking = cast(Connection, connection)
+        asking.answered = True
+        reply = self._page(asking, request)
+        if reply is None:
+            reply = self._door.enter(asking.address, request.headers.get("Authorization"))
+            asking.entered = reply is None
+        return None if reply is None else connection.respond(reply.status, reply.text)
+
+    def _page(self, connection: Connection, request: HttpRequest) -> Reply | None:
+        path = request.path.partition("?")[0]
+        if path == "/healthz":
+            return Reply(HTTPStatus.OK, "OK\n")
+        if path == "/readyz":
+            status = HTTPStatus.OK if self.ready else HTTPStatus.SERVICE_UNAVAILABLE
+            return Reply(status, "OK\n" if self.ready else "not ready\n")
+        if path == "/metrics":
+            refusal = self._door.admits(connection.address, request.headers.get("Authorization"))
+            return refusal or Reply(HTTPStatus.OK, self.metrics())
+        return None
+
+    def _look_at(
+        self, connection: ServerConnection, request: HttpRequest, response: Response
+    ) -> None:
+        asking = cast(Connection, connection)
+        if asking.entered and response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+            self._refusals.add("handshake", f"{asking.address} sent no websocket's handshake")
+
+    async def _look(self) -> None:
+        """Hang up on clients that are too slow."""
+        while self._websockets is not None:
+            await asyncio.sleep(_LOOK_S)
+            for connection in list(self._websockets.all_connections):
+                cast(Connection, connection).look(self._config.limits)
+
+    async def _drain(self) -> None:
+        if self._shared is not None and self._websockets is not None:
+            self._shared.draining = True
+            self._websockets.server.close()
+            try:
+                async with asyncio.timeout(self._config.drain_s):
+                    await self._shared.idle.wait()
+            except TimeoutError:
+                _LOG.warning("%d requests are left unanswered", self._shared.under_way)
+        await self.close()
+
+    async def _close(self) -> None:
+        shared, websockets = self._shared, self._websockets
+        if shared is None or websockets is None:
+            return
+        shared.draining = True
+        websockets.close(code=1001, reason="the server is shutting down")
+        await websockets.wait_closed()
+        if self._watch is not None:
+            self._watch.cancel()
+        await shared.batcher.close()
+        shared.pictures.shutdown(wait=False, cancel_futures=True)
 
 
 def run(policy: Policy, config: ServerConfig) -> None:
@@ -70,4 +246,21 @@ def run(policy: Policy, config: ServerConfig) -> None:
     Raises:
         UserError: see `Server.start`.
     """
-    raise NotImplementedError
+
+    async def main() -> None:
+        server, ended, loop = Server(policy, config), asyncio.Event(), asyncio.get_running_loop()
+        port = await server.start()
+        _LOG.info("serving on %s:%d", config.host, port)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, ended.set)
+        gc.collect()
+        gc.freeze()  # the policy's own objects need not be looked at again and again
+        await ended.wait()
+        await server.drain()
+
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(main())
+
+
+def _model(policy: Policy | None) -> Model[Request, Answer] | None:
+    return None if policy is None else Model(policy.infer, policy.batch, policy.close)

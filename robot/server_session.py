@@ -1,0 +1,267 @@
+"""One client's conversation with the server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from websockets.exceptions import ConnectionClosed
+from websockets.protocol import State
+
+from robot import server_messages as messages
+from robot.batching import Batcher, Outcome
+from robot.encoding import EncodingError, PicturesError, unpack
+from robot.encoding import Limits as EncodingLimits
+from robot.policy import Answer, Policy, PolicyError, Request
+from robot.server_config import Limits
+from robot.server_connection import Connection
+from robot.server_door import Refusals
+from robot.server_messages import Asked, AskError, milliseconds
+from robot.server_metrics import Metrics
+
+FAILED = "Internal server error. Traceback included in previous frame."
+"""openpi's reason with 1011."""
+_REFUSED = {1002: "protocol", 1007: "encoding", 1009: "message size"}
+
+
+@dataclass
+class Shared:
+    """What all sessions of a server have in common."""
+
+    limits: Limits
+    batcher: Batcher[Request, Answer]
+    metrics: Metrics
+    refusals: Refusals
+    pictures: Executor
+    """Where JPEGs are decoded."""
+    policy: Policy | None = None
+    metadata: bytes = b""
+    there: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once there is, or has been, a policy."""
+    idle: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set while no request is under way."""
+    under_way: int = 0
+    draining: bool = False
+
+    def count(self, change: int) -> None:
+        """Requests begin or end."""
+        self.under_way += change
+        if self.under_way:
+            self.idle.clear()
+        else:
+            self.idle.set()
+
+
+class Rate:
+    """How far a client is ahead of what it may ask."""
+
+    def __init__(self, rate: float):
+        self._rate, self._left, self._at = rate, rate, time.monotonic()
+
+    def spend(self) -> float:
+        """One request more. Returns the seconds that it comes too early; 0: it does not."""
+        now = time.monotonic()
+        self._left = min(self._rate, self._left + (now - self._at) * self._rate) - 1
+        self._at = now
+        return max(0.0, -self._left / self._rate)
+
+
+class Session:
+    """See the module.
+
+    Args:
+        client: its name for the policy, of no other client before or after.
+    """
+
+    def __init__(self, connection: Connection, client: str, shared: Shared):
+        self._connection, self._client, self._shared = connection, client, shared
+        self._line = shared.batcher.line()
+        self._rate = Rate(shared.limits.rate)
+        self._reading = EncodingLimits(shared.limits.message_bytes)
+        self._room = asyncio.Event()
+        self._room.set()
+        self._fresh = True
+        self._in_flight = 0
+        self._previous: float | None = None
+        self._ending: asyncio.Task[None] | None = None
+
+    async def serve(self) -> None:
+        """Until either side hangs up."""
+        shared, connection = self._shared, self._connection
+        try:
+            if not shared.there.is_set() and not await self._policy_comes():
+                return
+            connection.push(shared.metadata)
+            while self._ending is None:
+                await self._take(await connection.recv())
+            await self._ending
+        except ConnectionClosed as closed:
+            self._log(closed)
+        finally:
+            shared.batcher.leave(self._line)
+            shared.count(-self._in_flight)
+            if shared.policy is not None:
+                shared.batcher.later(partial(shared.policy.forget, self._client))
+
+    async def _policy_comes(self) -> bool:
+        """Wait for the server's first policy; False: the client has gone before."""
+        waits = [
+            asyncio.ensure_future(self._shared.there.wait()),
+            asyncio.ensure_future(self._connection.wait_closed()),
+        ]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        return self._connection.state is State.OPEN
+
+    async def _take(self, message: bytes | str) -> None:
+        """One message. Returns when the next may be read."""
+        arrived = time.monotonic()
+        if isinstance(message, str):
+            self._end(1007, "text messages are not of the protocol")
+            return
+        try:
+            decoded = await self._decoded(message)
+            self._shared.metrics.stages["decode"].add(time.monotonic() - arrived)
+            asked = messages.asked(decoded)
+        except EncodingError as error:
+            self._end(1007, f"the message cannot be read: {error}")
+            return
+        except AskError as error:
+            self._fail(error.id, error, isinstance(decoded, dict) and messages.KEY in decoded)
+            return
+        early = self._rate.spend()
+        if asked.id is None:
+            await self._ask_in_order(asked, arrived, early)
+        elif not self._answered(asked, early):
+            self._ask(asked, arrived)
+        elif early > 1:
+            await asyncio.sleep(early - 1)
+
+    async def _ask_in_order(self, asked: Asked, arrived: float, early: float) -> None:
+        """A request of openpi's protocol, which knows no refusals: one that comes too early waits,
+        and so do those behind it."""
+        if early:
+            await asyncio.sleep(early)
+        await self._room.wait()
+        if self._shared.draining:
+            self._ending = asyncio.create_task(self._hang_up(1001, "the server is shutting down"))
+        else:
+            self._ask(asked, arrived)
+
+    async def _decoded(self, message: bytes) -> Any:
+        try:
+            return unpack(message, self._reading, pictures=False)
+        except PicturesError:
+            loop = asyncio.get_running_loop()
+            work = partial(unpack, message, self._reading)
+            return await loop.run_in_executor(self._shared.pictures, work)
+
+    def _answered(self, asked: Asked, early: float) -> bool:
+        """Whether a client of the extended protocol has its answer already, mostly why it gets
+        none."""
+        shared = self._shared
+        code = ""
+        if shared.draining:
+            code, why = "draining", "the server is shutting down"
+        elif early:
+            code, why = "busy", f"more than {shared.limits.rate:g} requests a second"
+        elif self._in_flight >= shared.limits.in_flight:
+            code, why = "busy", f"{self._in_flight} requests are under way"
+        elif shared.policy is None:
+            code, why = "reloading", "the policy is being replaced"
+        if code == "busy":
+            shared.refusals.add("busy", f"{self._connection.address}: {why}")
+        if code:
+            self._fail(asked.id, PolicyError(why, code))
+            return True
+        if asked.observation:
+            return False
+        self._fresh = True
+        shared.metrics.requests["ok"] += 1
+        self._connection.push(messages.pack({messages.KEY: {"id": asked.id}}))
+        return True
+
+    def _ask(self, asked: Asked, arrived: float) -> None:
+        """Put a request into the queue."""
+        fresh, self._fresh = self._fresh or asked.reset, False
+        self._in_flight += 1
+        self._shared.count(1)
+        if self._in_flight >= self._shared.limits.in_flight:
+            self._room.clear()
+        request = Request(asked.observation, self._client, fresh, asked.prefix, asked.delay)
+        done = partial(self._done, asked.id, arrived)
+        self._shared.batcher.post(self._line, request, done, asked.within)
+
+    def _done(self, id: int | None, arrived: float, outcome: Outcome[Answer]) -> None:
+        """A request has its answer."""
+        self._in_flight -= 1
+        self._room.set()
+        self._shared.count(-1)
+        answer = messages.checked(outcome.answer)
+        stages = self._shared.metrics.stages
+        if outcome.batch:
+            stages["queue"].add(outcome.queue_s)
+            stages["infer"].add(outcome.infer_s)
+        try:
+            if isinstance(answer, PolicyError):
+                raise answer
+            self._connection.push(self._packed(id, arrived, outcome, answer))
+        except PolicyError as error:
+            self._fail(id, error)
+            return
+        self._previous = time.monotonic() - arrived
+        stages["total"].add(self._previous)
+        self._shared.metrics.requests["ok"] += 1
+
+    def _packed(
+        self, id: int | None, arrived: float, outcome: Outcome[Answer], answer: Answer
+    ) -> bytes:
+        timing = {"infer_ms": milliseconds(outcome.infer_s)}
+        if self._previous is not None:
+            timing["prev_total_ms"] = milliseconds(self._previous)
+        told = None
+        if id is not None:
+            told = {
+                "id": id,
+                "queue_ms": milliseconds(outcome.queue_s),
+                "infer_ms": timing["infer_ms"],
+                "total_ms": milliseconds(time.monotonic() - arrived),
+                "batch": outcome.batch,
+            }
+        return messages.packed(answer, timing, told)
+
+    def _fail(self, id: int | None, error: PolicyError, extended: bool = False) -> None:
+        """Tell a client that it gets no answer; one of openpi's protocol is hung up on."""
+        self._shared.metrics.requests[error.code] += 1
+        if id is not None or extended:
+            self._connection.push(messages.failed(id, error))
+        elif error.code != "draining":
+            self._end(1011, str(error), FAILED)
+
+    def _end(self, code: int, why: str, reason: str = "") -> None:
+        """Hang up, with a line that says why in a text message, as openpi's clients expect it."""
+        if code in _REFUSED:
+            self._shared.refusals.add(_REFUSED[code], f"{self._connection.address}: {why}")
+        if self._ending is None:
+            self._connection.push(why)
+            self._ending = asyncio.create_task(self._hang_up(code, reason or why[:100]))
+
+    async def _hang_up(self, code: int, reason: str) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            await self._connection.close(code, reason.encode()[:120].decode(errors="ignore"))
+
+    def _log(self, closed: ConnectionClosed) -> None:
+        """Record what was refused by the websocket itself, before any message was whole."""
+        sent = closed.sent
+        if self._ending is None and sent is not None and not closed.rcvd_then_sent:
+            reason = _REFUSED.get(sent.code)
+            if reason:
+                self._shared.refusals.add(reason, f"{self._connection.address}: {sent.reason}")
