@@ -33,11 +33,16 @@ class Asked(NamedTuple):
 
 
 class AskError(PolicyError):
-    """A message that is not one of the protocol; `id` where it has one."""
+    """A message that is not one of the protocol.
 
-    def __init__(self, message: str, id: int | None = None):
+    Args:
+        id: of the request, where it has one.
+        extended: whether the client at least knows the protocol's extension.
+    """
+
+    def __init__(self, message: str, id: int | None = None, extended: bool = True):
         super().__init__(message, "bad_request")
-        self.id = id
+        self.id, self.extended = id, extended
 
 
 def asked(message: object) -> Asked:
@@ -47,9 +52,9 @@ def asked(message: object) -> Asked:
         AskError: it is none of the protocol.
     """
     if not isinstance(message, dict):
-        raise AskError("a message is a map with an observation")
+        raise AskError("a message is a map with an observation", extended=False)
     if not all(isinstance(key, str) for key in message):
-        raise AskError("an observation's keys are text")
+        raise AskError("an observation's keys are text", extended=KEY in message)
     if KEY not in message:
         return Asked(message)
     ask = message.pop(KEY)

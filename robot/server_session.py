@@ -135,7 +135,7 @@ class Session:
             self._end(1007, f"the message cannot be read: {error}")
             return
         except AskError as error:
-            self._fail(error.id, error, isinstance(decoded, dict) and messages.KEY in decoded)
+            self._fail(error.id, error, error.extended)
             return
         early = self._rate.spend()
         if asked.id is None:
