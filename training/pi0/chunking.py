@@ -58,12 +58,13 @@ def sample_with_prefix(
     """
     if noise is None:
         noise = torch.randn_like(prefix)
-    with torch.no_grad():
-        seen = model._see(observation)
-    return led(
-        lambda actions, time: model._denoise(seen, actions, time),
-        noise, prefix, weights, steps, strength,
-    )  # fmt: skip
+    with torch.inference_mode(False):  # which knows no gradients
+        with torch.no_grad():
+            seen = model._see(observation)
+        return led(
+            lambda actions, time: model._denoise(seen, actions, time),
+            noise, prefix, weights, steps, strength,
+        )  # fmt: skip
 
 
 def led(
@@ -75,22 +76,22 @@ def led(
     strength: float = STRENGTH,
 ) -> Tensor:
     """As `sample_with_prefix`, of any velocity field."""
-    actions = noise
+    actions = noise.clone()
     for step in range(steps):
         at = 1 - step / steps
-        time = torch.full_like(noise[:, 0, 0], at)
+        time = torch.full_like(actions[:, 0, 0], at)
         with torch.enable_grad():
             noisy = actions.detach().requires_grad_()
             moved = velocity(noisy, time)
-            end = noisy - at * moved  # where the field would lead from here in a straight line
-            error = ((prefix - end) * weights).detach()
-            (pull,) = torch.autograd.grad(end, noisy, error)
+            end = noisy - at * moved  # where a straight line leads from here
+        error = (prefix - end.detach()) * weights
+        (pull,) = torch.autograd.grad(end, noisy, error)
         moved = moved.detach() - _strength(at, strength) * pull
         actions = torch.sub(actions, moved, alpha=1 / steps)
     return actions
 
 
 def _strength(time: float, most: float) -> float:
-    """What the error is weighed with: (t² + (1 - t)²) / (t (1 - t)), at most that."""
+    """What an error is weighed with: (t² + (1 - t)²) / (t (1 - t)), at most that."""
     rest = 1 - time
     return min(most, (time**2 + rest**2) / (time * rest)) if rest > 0 else most
