@@ -20,6 +20,7 @@ from workflows import (
     index,
     pretrain,
     report,
+    serve,
     status,
     sweep,
     view,
@@ -39,6 +40,7 @@ JOBS: dict[type, tuple[str, Callable[[Any], Any]]] = {
     evaluate.EvaluateConfig: ("evaluate", evaluate.run),
     sweep.SweepConfig: ("sweep", sweep.run),
     demonstrate.DemonstrateConfig: ("demonstrate", demonstrate.run),
+    serve.ServeConfig: ("serve", serve.run),
     export.ExportConfig: ("export", export.run),
     weights.WeightsConfig: ("weights", weights.run),
 }

@@ -129,3 +129,16 @@ def _own(name: str) -> Policy:
         raise UserError(
             f"--policy {name}: cannot load it ({type(error).__name__}: {what})"
         ) from error
+
+
+def about(policy: Policy) -> str:
+    """A policy in some words, for people."""
+    told = policy.metadata
+    words = [str(told.get("policy", type(policy).__name__))]
+    words += [f"{name} {told[name]}" for name in ("steps", "observation", "source") if name in told]
+    if "cameras" in told:
+        words.append(f"shown {', '.join(told['cameras'])}")
+    missing = getattr(policy, "missing", ())
+    if missing:
+        words.append(f"never shown {', '.join(missing)}, which it was trained with")
+    return ", ".join(words)

@@ -4,7 +4,8 @@ On a GPU every number of rows that a call may have is one CUDA graph, captured b
 answered: 1, 2, 4, ... and `batch`, filled up where there are fewer. On a CPU a call computes just
 the rows that were asked for. The noise that an answer begins from follows from its client and from
 how often that has asked, so a client is answered the same whoever else asks (to rounding: rows of a
-call share its sums).
+call share its sums). Where one has a prefix (real-time chunking), its call takes gradients, and no
+graph.
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ from torch import Tensor
 
 from ego_ops.errors import UserError
 from robot.policy import Answer, PolicyError, Request
+from robot.protocol import KEY
 from training import policy_folder
 from training.batch import Observation
+from training.pi0.chunking import sample_with_prefix
 from training.pi0.inference import GraphSampler
 from training.policy import Sight
 from workflows.served_observations import Reader
@@ -77,7 +80,8 @@ class CheckpointPolicy:
             "horizon": self._pi0.horizon,
             "cameras": list(self._reader.cameras),
         }
-        self.metadata: Mapping[str, Any] = {"policy": folder, **self.robot, **self._pi0.trained}
+        told = {"policy": folder, **self.robot, **self._pi0.trained}
+        self.metadata: Mapping[str, Any] = {**told, KEY: {"features": ["prefix"]}}
         self._warm()
 
     @property
@@ -92,7 +96,7 @@ class CheckpointPolicy:
         places: list[int] = []
         for place, request in enumerate(requests):
             try:
-                sights.append(self._reader.sight(request.observation))
+                sights.append(self._sight(request))
                 places.append(place)
                 answers.append(Answer(np.empty((0, 0))))
             except PolicyError as error:
@@ -115,18 +119,38 @@ class CheckpointPolicy:
         self._graphs.clear()
         del self._pi0
 
+    def _sight(self, request: Request) -> Sight:
+        """Raises PolicyError: see `Reader.sight`; the prefix is none of this policy's actions."""
+        sight = self._reader.sight(request.observation)
+        if request.prefix is None:
+            return sight
+        size = self._pi0.action_size
+        if request.prefix.ndim != 2 or request.prefix.shape[1] != size:
+            raise PolicyError(
+                f"prefix: shape (P, {size}), not {request.prefix.shape}: actions of this policy",
+                "bad_request",
+            )
+        return sight._replace(prefix=request.prefix, delay=request.delay)
+
     def _act(
         self, sights: Sequence[Sight], noise: Sequence[NDArray[np.float32]]
     ) -> NDArray[np.float32]:
         """(B, horizon, action_size)."""
-        start = torch.from_numpy(np.stack(noise))
-        with _GPU, torch.inference_mode():
-            seen = self._pi0.observation(sights)
-            if self._pi0.device.type != "cuda":
-                return self._pi0.actions(self._pi0.model.sample(seen, start, self._steps))
-            rows = next(size for size in sizes(self.batch) if size >= len(sights))
-            seen, start = self._filled(seen, rows), _more(start, rows).to(self._pi0.device)
-            return self._pi0.actions(self._graph(seen)(seen, start)[: len(sights)])
+        start = torch.from_numpy(np.stack(noise)).to(self._pi0.device)
+        with _GPU:
+            seen, prefixes = self._pi0.observation(sights), self._pi0.prefixes(sights)
+            if prefixes is not None:  # by gradients, in no graph
+                found = sample_with_prefix(self._pi0.model, seen, *prefixes, start, self._steps)
+                return self._pi0.actions(found)
+            with torch.inference_mode():
+                return self._pi0.actions(self._sampled(seen, start)[: len(sights)])
+
+    def _sampled(self, seen: Observation, start: Tensor) -> Tensor:
+        if self._pi0.device.type != "cuda":
+            return self._pi0.model.sample(seen, start, self._steps)
+        rows = next(size for size in sizes(self.batch) if size >= len(start))
+        seen = self._filled(seen, rows)
+        return self._graph(seen)(seen, _more(start, rows))
 
     def _graph(self, seen: Observation) -> GraphSampler:
         """Of the observation's shape; captured where it is new: cameras that were always there may

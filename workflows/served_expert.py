@@ -16,6 +16,7 @@ import numpy as np
 from ego_ops.errors import UserError
 from ego_ops.synthetic.render import load_mujoco
 from robot.policy import Answer, Floats, PolicyError, Request
+from robot.protocol import KEY
 from sim_eval.suites.tabletop.environment import TabletopEnvironment
 from sim_eval.suites.tabletop.tasks import FPS
 
@@ -33,7 +34,7 @@ class ExpertPolicy:
     def __init__(self) -> None:
         self.metadata: Mapping[str, Any] = {
             "policy": "expert", "suite": "tabletop", "fps": FPS, "horizon": HORIZON,
-            "action_size": _SIZE, "needs": [_TASK, _SEED, _STATE],
+            "action_size": _SIZE, "needs": [_TASK, _SEED, _STATE], KEY: {"features": ["prefix"]},
         }  # fmt: skip
         self._playing: dict[str, tuple[int, TabletopEnvironment]] = {}
         self._warned = False
