@@ -10,13 +10,11 @@ meanwhile. Logs to `robot.server`.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import logging
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from http import HTTPStatus
 from itertools import count
 from typing import cast
 
@@ -31,9 +29,10 @@ from robot.batching import Batcher, Model
 from robot.policy import Answer, Policy, Request
 from robot.server_config import Limits, ServerConfig
 from robot.server_connection import Connection
-from robot.server_door import Door, Refusals, Reply
+from robot.server_door import Door, Refusals
 from robot.server_metrics import Metrics
-from robot.server_session import Session, Shared
+from robot.server_session import Session
+from robot.server_shared import Shared
 
 __all__ = ["Limits", "Server", "ServerConfig", "run"]
 
@@ -70,8 +69,9 @@ class Server:
     def ready(self) -> bool:
         """Whether requests are answered now: it listens, has a policy and is not draining."""
         shared = self._shared
-        listening = self._websockets is not None
-        return listening and shared is not None and bool(shared.policy) and not shared.draining
+        if shared is None or self._websockets is None:
+            return False
+        return shared.policy is not None and not shared.draining
 
     async def start(self) -> int:
         """Listen. Returns the port.
@@ -83,6 +83,7 @@ class Server:
         config, limits = self._config, self._config.limits
         tls = config.tls()
         shared = self._shared = self._made(self._policy)
+        self._policy = None  # else it were kept when it is replaced
         connection = partial(Connection, door=self._door, refusals=self._refusals)
         try:
             self._websockets = await serve(
@@ -90,7 +91,6 @@ class Server:
                 config.host,
                 config.port,
                 process_request=self._at_the_door,
-                process_response=self._look_at,
                 create_connection=cast(type[ServerConnection], connection),
                 compression=None,
                 max_size=limits.message_bytes,
@@ -126,7 +126,7 @@ class Server:
         shared = self._shared
         if shared is None or self._closing is not None:
             raise UserError("the server does not run: it cannot be given another policy")
-        self._serve(shared, policy)
+        shared.serve(policy, self._told(policy))
         await shared.batcher.replace(_model(policy))
 
     def metrics(self) -> str:
@@ -155,22 +155,17 @@ class Server:
         await asyncio.shield(self._closing)
 
     def _made(self, policy: Policy | None) -> Shared:
-        model: Model[Request, Answer] | None = _model(policy)
-        batcher = Batcher(model, self._config.budget_ms / 1000, self._called)
+        told = self._told(policy)
+        batcher = Batcher(_model(policy), self._config.budget_ms / 1000, self._called)
         pictures = ThreadPoolExecutor(2, "pictures")
         limits = self._config.limits
         shared = Shared(limits, batcher, self._metrics, self._refusals, pictures)
-        shared.idle.set()
-        self._serve(shared, policy)
+        shared.serve(policy, told)
         return shared
 
-    def _serve(self, shared: Shared, policy: Policy | None) -> None:
-        """From here on clients that connect are told of this policy."""
-        if policy is not None:
-            shared.metadata = messages.metadata(policy, self._config.limits.message_bytes)
-        shared.policy = policy
-        if policy is not None:
-            shared.there.set()
+    def _told(self, policy: Policy | None) -> bytes:
+        most = self._config.limits.message_bytes
+        return b"" if policy is None else messages.metadata(policy, most)
 
     def _called(self, requests: int, seconds: float) -> None:
         self._metrics.batches.add(requests)
@@ -178,36 +173,24 @@ class Server:
     async def _talk(self, connection: ServerConnection) -> None:
         assert self._shared is not None
         client = f"client-{next(self._numbers)}"
-        await Session(cast(Connection, connection), client, self._shared).serve()
+        try:
+            await Session(cast(Connection, connection), client, self._shared).serve()
+        except Exception:
+            _LOG.exception("a connection's handler failed")
+            raise
 
     def _at_the_door(self, connection: ServerConnection, request: HttpRequest) -> Response | None:
         """Answer what is no websocket, and let in who may come."""
         asking = cast(Connection, connection)
-        asking.answered = True
-        reply = self._page(asking, request)
+        authorization = request.headers.get("Authorization")
+        reply = self._door.page(
+            request.path, asking.address, authorization, self.ready, self.metrics
+        )
         if reply is None:
-            reply = self._door.enter(asking.address, request.headers.get("Authorization"))
+            reply = self._door.enter(asking.address, authorization)
             asking.entered = reply is None
+        asking.answered = reply is not None
         return None if reply is None else connection.respond(reply.status, reply.text)
-
-    def _page(self, connection: Connection, request: HttpRequest) -> Reply | None:
-        path = request.path.partition("?")[0]
-        if path == "/healthz":
-            return Reply(HTTPStatus.OK, "OK\n")
-        if path == "/readyz":
-            status = HTTPStatus.OK if self.ready else HTTPStatus.SERVICE_UNAVAILABLE
-            return Reply(status, "OK\n" if self.ready else "not ready\n")
-        if path == "/metrics":
-            refusal = self._door.admits(connection.address, request.headers.get("Authorization"))
-            return refusal or Reply(HTTPStatus.OK, self.metrics())
-        return None
-
-    def _look_at(
-        self, connection: ServerConnection, request: HttpRequest, response: Response
-    ) -> None:
-        asking = cast(Connection, connection)
-        if asking.entered and response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
-            self._refusals.add("handshake", f"{asking.address} sent no websocket's handshake")
 
     async def _look(self) -> None:
         """Hang up on clients that are too slow."""
@@ -230,7 +213,7 @@ class Server:
     async def _close(self) -> None:
         shared, websockets = self._shared, self._websockets
         if shared is None or websockets is None:
-            return
+            return  # it never began
         shared.draining = True
         websockets.close(code=1001, reason="the server is shutting down")
         await websockets.wait_closed()
@@ -258,8 +241,7 @@ def run(policy: Policy, config: ServerConfig) -> None:
         await ended.wait()
         await server.drain()
 
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(main())
+    asyncio.run(main())
 
 
 def _model(policy: Policy | None) -> Model[Request, Answer] | None:

@@ -30,7 +30,9 @@ class Connection(ServerConnection):
     ):
         super().__init__(protocol, server, **options)
         self.address = ""
-        self.answered = self.entered = False
+        self.answered = False
+        """Whether it asked for a page, or was told why it may not come in."""
+        self.entered = False
         self._door, self._refusals = door, refusals
         self._part_since: float | None = None
         self._unread_since: float | None = None
@@ -46,8 +48,9 @@ class Connection(ServerConnection):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""
-        if not self.answered:
-            self._refusals.add("handshake", f"{self.address} connected and asked for nothing")
+        shaken = self.response is not None and self.response.status_code == 101
+        if not self.answered and not shaken:
+            self._refusals.add("handshake", f"{self.address} asked for no websocket and no page")
         if self.entered:
             self._door.exit(self.address)
         self._door.leave(self.address)

@@ -6,6 +6,7 @@ import hmac
 import logging
 import time
 from collections import Counter
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import NamedTuple
 
@@ -89,6 +90,26 @@ class Door:
         if refusal is None:
             self._inside[address] += 1
         return refusal
+
+    def page(
+        self,
+        path: str,
+        address: str,
+        authorization: str | None,
+        ready: bool,
+        metrics: Callable[[], str],
+    ) -> Reply | None:
+        """What is answered to a request for a page; None: it is for none."""
+        path = path.partition("?")[0]
+        if path == "/healthz":
+            return Reply(HTTPStatus.OK, "OK\n")
+        if path == "/readyz" and ready:
+            return Reply(HTTPStatus.OK, "OK\n")
+        if path == "/readyz":
+            return Reply(HTTPStatus.SERVICE_UNAVAILABLE, "not ready\n")
+        if path == "/metrics":
+            return self.admits(address, authorization) or Reply(HTTPStatus.OK, metrics())
+        return None
 
     def exit(self, address: str) -> None:
         """A client is no longer served."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from concurrent.futures import Executor
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -14,61 +12,17 @@ from websockets.exceptions import ConnectionClosed
 from websockets.protocol import State
 
 from robot import server_messages as messages
-from robot.batching import Batcher, Outcome
+from robot.batching import Outcome
 from robot.encoding import EncodingError, PicturesError, unpack
 from robot.encoding import Limits as EncodingLimits
-from robot.policy import Answer, Policy, PolicyError, Request
-from robot.server_config import Limits
+from robot.policy import Answer, PolicyError, Request
 from robot.server_connection import Connection
-from robot.server_door import Refusals
 from robot.server_messages import Asked, AskError, milliseconds
-from robot.server_metrics import Metrics
+from robot.server_shared import Rate, Shared
 
 FAILED = "Internal server error. Traceback included in previous frame."
 """openpi's reason with 1011."""
 _REFUSED = {1002: "protocol", 1007: "encoding", 1009: "message size"}
-
-
-@dataclass
-class Shared:
-    """What all sessions of a server have in common."""
-
-    limits: Limits
-    batcher: Batcher[Request, Answer]
-    metrics: Metrics
-    refusals: Refusals
-    pictures: Executor
-    """Where JPEGs are decoded."""
-    policy: Policy | None = None
-    metadata: bytes = b""
-    there: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set once there is, or has been, a policy."""
-    idle: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set while no request is under way."""
-    under_way: int = 0
-    draining: bool = False
-
-    def count(self, change: int) -> None:
-        """Requests begin or end."""
-        self.under_way += change
-        if self.under_way:
-            self.idle.clear()
-        else:
-            self.idle.set()
-
-
-class Rate:
-    """How far a client is ahead of what it may ask."""
-
-    def __init__(self, rate: float):
-        self._rate, self._left, self._at = rate, rate, time.monotonic()
-
-    def spend(self) -> float:
-        """One request more. Returns the seconds that it comes too early; 0: it does not."""
-        now = time.monotonic()
-        self._left = min(self._rate, self._left + (now - self._at) * self._rate) - 1
-        self._at = now
-        return max(0.0, -self._left / self._rate)
 
 
 class Session:
@@ -94,7 +48,7 @@ class Session:
         """Until either side hangs up."""
         shared, connection = self._shared, self._connection
         try:
-            if not shared.there.is_set() and not await self._policy_comes():
+            if not shared.there.is_set() and not await self._comes(shared.there):
                 return
             connection.push(shared.metadata)
             while self._ending is None:
@@ -108,10 +62,10 @@ class Session:
             if shared.policy is not None:
                 shared.batcher.later(partial(shared.policy.forget, self._client))
 
-    async def _policy_comes(self) -> bool:
-        """Wait for the server's first policy; False: the client has gone before."""
+    async def _comes(self, event: asyncio.Event) -> bool:
+        """Wait for something; False: the client has gone before."""
         waits = [
-            asyncio.ensure_future(self._shared.there.wait()),
+            asyncio.ensure_future(event.wait()),
             asyncio.ensure_future(self._connection.wait_closed()),
         ]
         try:
@@ -150,7 +104,8 @@ class Session:
         and so do those behind it."""
         if early:
             await asyncio.sleep(early)
-        await self._room.wait()
+        if not self._room.is_set() and not await self._comes(self._room):
+            return
         if self._shared.draining:
             self._ending = asyncio.create_task(self._hang_up(1001, "the server is shutting down"))
         else:
@@ -198,7 +153,10 @@ class Session:
             self._room.clear()
         request = Request(asked.observation, self._client, fresh, asked.prefix, asked.delay)
         done = partial(self._done, asked.id, arrived)
-        self._shared.batcher.post(self._line, request, done, asked.within)
+        within = asked.within
+        if within is not None:
+            within = max(0.0, arrived + within - time.monotonic())
+        self._shared.batcher.post(self._line, request, done, within)
 
     def _done(self, id: int | None, arrived: float, outcome: Outcome[Answer]) -> None:
         """A request has its answer."""

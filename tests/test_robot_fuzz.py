@@ -7,6 +7,7 @@ import contextlib
 import gc
 import socket
 import tracemalloc
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from openpi_client import msgpack_numpy
 from websockets.exceptions import ConnectionClosed
 
 from robot.encoding import EncodingError, unpack
+from robot.policy import Answer, PolicyError, Request
 from robot.protocol import CODES
 from robot.server import Limits
 from tests.robot_messages import good, mutated, stream
@@ -24,6 +26,18 @@ from tests.test_robot_encoding import same
 
 pytestmark = pytest.mark.filterwarnings("ignore:connect:DeprecationWarning")
 DECODED = 12_000
+
+
+class Forgetful(Play):
+    """Keeps nothing of what it is asked."""
+
+    def infer(self, requests: Sequence[Request]) -> list[Answer | PolicyError]:
+        answers = super().infer(requests)
+        self.calls.clear()
+        return answers
+
+    def forget(self, client: str) -> None:
+        return
 
 
 def test_any_bytes_are_a_message_or_one_error() -> None:
@@ -46,7 +60,7 @@ def test_any_bytes_are_a_message_or_one_error() -> None:
 def test_over_the_wire(count: int, seed: int) -> None:
     """Every message has one answer, or ends its connection with a line that says why."""
     limits = Limits(rate=1e6, in_flight=64)
-    with Running(Play(), limits=limits) as running, Raw(running) as bystander:
+    with Running(Forgetful(), limits=limits) as running, Raw(running) as bystander:
         messages = stream(count, seed)
         tracemalloc.start()
         _fuzz(running, messages[: count // 4])

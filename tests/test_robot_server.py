@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,7 +16,7 @@ import pytest
 pytest.importorskip("openpi_client")
 from openpi_client.action_chunk_broker import ActionChunkBroker
 from openpi_client.websocket_client_policy import WebsocketClientPolicy
-from websockets.exceptions import ConnectionClosedError
+from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK
 
 from ego_ops.errors import UserError
 from robot.encoding import picture
@@ -236,3 +240,37 @@ def test_an_address_that_cannot_be_listened_on(running: Running) -> None:
 
 async def _begun(config: ServerConfig) -> int:
     return await Server(Play(), config).start()
+
+
+def test_a_process_that_serves_until_it_is_told_to_end() -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+    code = (
+        "from robot.server import ServerConfig, run\n"
+        "from tests.robot_server_running import Play\n"
+        f"run(Play(), ServerConfig(port={port}))\n"
+    )
+    root = Path(__file__).resolve().parents[1]
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=root, stderr=subprocess.PIPE
+    ) as process:
+        try:
+            until(lambda: process.poll() is not None or _listens(port))
+            client = WebsocketClientPolicy("127.0.0.1", port)
+            assert client.infer({"x": 2})["actions"][0, 0] == 2
+            process.terminate()
+            with pytest.raises(ConnectionClosedOK) as closed:
+                client._ws.recv(timeout=20)
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 1001
+            assert process.wait(20) == 0
+            assert process.stderr is not None
+            assert process.stderr.read() == b""
+        finally:
+            process.kill()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as asking:
+        return asking.connect_ex(("127.0.0.1", port)) == 0

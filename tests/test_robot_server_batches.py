@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import weakref
 from collections import Counter
 from contextlib import ExitStack
 
@@ -14,6 +16,7 @@ pytest.importorskip("openpi_client")
 from openpi_client.websocket_client_policy import WebsocketClientPolicy
 from websockets.exceptions import ConnectionClosed, ConnectionClosedOK
 
+from ego_ops.errors import UserError
 from robot.server import Limits
 from tests.robot_server_running import Play, Raw, Running, until
 
@@ -180,6 +183,30 @@ def test_replaced_without_dropping_a_connection() -> None:
             assert other.metadata["egoscaler"]["batch"] == 8
         assert running.metric("egoscaler_ready") == 1
     assert new.closed.is_set()
+
+
+def test_replaced_policy_is_let_go() -> None:
+    """Two do not fit into a GPU's memory for long."""
+    with Running(Play()) as running, Raw(running) as client:
+        client.say(1, x=1)
+        assert client.told() == (1, 1.0)
+        kept = weakref.ref(running.policy)
+        running.policy = None
+        running.do(running.server.replace(Play()))
+        client.say(2, x=2)
+        assert client.told() == (2, 2.0)
+        gc.collect()
+        assert kept() is None
+
+
+def test_metadata_that_cannot_be_sent_leaves_the_old_policy() -> None:
+    odd = Play()
+    odd.metadata = {"what": object()}
+    with Running(Play()) as running, Raw(running) as client:
+        with pytest.raises(UserError, match="object has no form in the protocol"):
+            running.do(running.server.replace(odd))
+        client.say(1, x=1)
+        assert client.told() == (1, 1.0)
 
 
 def test_no_policy_for_the_moment() -> None:
