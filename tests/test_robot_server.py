@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import socket
 import subprocess
 import sys
@@ -272,5 +273,11 @@ def test_a_process_that_serves_until_it_is_told_to_end() -> None:
 
 
 def _listens(port: int) -> bool:
-    with socket.socket() as asking:
-        return asking.connect_ex(("127.0.0.1", port)) == 0
+    asking = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    try:
+        asking.request("GET", "/healthz")
+        return asking.getresponse().status == 200
+    except ConnectionRefusedError:
+        return False
+    finally:
+        asking.close()
