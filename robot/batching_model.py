@@ -46,7 +46,8 @@ class Model(NamedTuple, Generic[Q, A]):
 
 
 def answers_of(model: Model[Q, A], requests: list[Q]) -> Sequence[A | PolicyError]:
-    """The model's answers; one for each request whatever it does."""
+    """The model's answers; one for each request whatever it does. Where it fails at several, each
+    is asked alone: one that it cannot stand is not to take those beside it down."""
     try:
         answers = model.call(requests)
         if isinstance(answers, list | tuple) and len(answers) == len(requests):
@@ -56,7 +57,9 @@ def answers_of(model: Model[Q, A], requests: list[Q]) -> Sequence[A | PolicyErro
     except PolicyError as raised:
         error = raised
     except (Exception, SystemExit) as raised:  # noqa: BLE001 - whatever it is, others go on
-        _LOG.warning("the policy failed", exc_info=True)
+        _LOG.warning("the policy failed at %d requests", len(requests), exc_info=True)
+        if len(requests) > 1:
+            return [answers_of(model, [request])[0] for request in requests]
         error = PolicyError(f"the policy failed: {_line(raised)}")
     return [error] * len(requests)
 

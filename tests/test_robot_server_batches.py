@@ -50,6 +50,24 @@ def test_requests_of_a_call_gather_while_another_computes() -> None:
         assert running.metric("egoscaler_batch_requests_sum") == 7
 
 
+def test_one_clients_error_is_no_one_elses() -> None:
+    """Not even in the same call, where the policy raises for all."""
+    policy = Play(batch=4)
+    with Running(policy) as running, ExitStack() as stack:
+        first, bad, good, theirs = (stack.enter_context(Raw(running)) for _ in range(4))
+        held(policy, first)
+        bad.say(1, do="raise")
+        good.say(2, x=2)
+        theirs.say(x=3)
+        waiting(running, 3)
+        policy.gate.set()
+        assert first.told() == (0, 0.0)
+        assert bad.told() == (1, "policy_error")
+        assert good.told() == (2, 2.0)
+        assert theirs.hear()["actions"][0, 0] == 3
+        assert [len(call) for call in policy.calls] == [1, 3, 1, 1, 1]
+
+
 def test_a_lone_client_waits_for_nobody() -> None:
     """Even with a budget of seconds, and others who are connected or have once asked."""
     policy = Play(batch=8)
