@@ -213,10 +213,13 @@ def asked(port: int, count: int, seconds: float) -> list[list[float]]:
     clients, seen, begin = [client(port) for _ in range(count)], observation(), time.time() + 1.5
 
     def ask(number: int) -> None:
-        while (begun := time.time()) < begin + seconds:
+        ended = time.time()
+        while ended < begin + seconds:
+            begun = ended
             clients[number].infer(seen)
-            if begin <= begun:
-                found[number].append(time.time() - begun)
+            ended = time.time()
+            if begin <= ended < begin + seconds:
+                found[number].append(ended - begun)
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(count)]
     for thread in threads:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
@@ -12,6 +13,23 @@ from robot.policy import PolicyError
 Q = TypeVar("Q")
 A = TypeVar("A")
 _LOG = logging.getLogger(__name__)
+_LOG_S = 1.0
+
+
+class _Seldom(logging.Filter):
+    """A line a second: a client can make a policy fail as often as it asks."""
+
+    _last = float("-inf")
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        now = time.monotonic()
+        if now - self._last < _LOG_S:
+            return False
+        self._last = now
+        return True
+
+
+_LOG.addFilter(_Seldom())
 
 
 @dataclass

@@ -13,7 +13,8 @@ under the same key into a message (`Ask`), and then
 - requests have an `id`, and several may be under way on a connection; answers come as they are
   ready, with the `id` and the times of the stages under `egoscaler` (`Told`);
 - an error is an answer, `{"egoscaler": {"id": ..., "error": {"code", "message"}}}`, and the
-  connection stays; only a message that cannot be decoded at all ends it, with 1007 or 1009;
+  connection stays; only a message that cannot be decoded at all ends it, with 1007 (after a text
+  message that says why) or 1009; a message whose `id` cannot be read has an error without one;
 - `deadline_ms` after its arrival nobody needs the answer any more: it is dropped unanswered by the
   policy, with error `deadline`;
 - `reset` says that an episode begins with this observation; a message with nothing but `egoscaler`
