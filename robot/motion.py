@@ -26,6 +26,8 @@ _LONGEST = 120
 """Steps that ways to rest have at most."""
 _SLACK = 1e-9
 """Share of a limit that is left for rounding."""
+_STILL = 1e-6
+"""A speed that is none."""
 _FRESH = 0.25
 """Weight of the last step in what is known of how wishes move."""
 
@@ -92,6 +94,9 @@ class Motions:
     def brake(self, room: Room, dt: float) -> Floats:
         """Displacements of the next step of the shortest ways to rest."""
         self._set(dt)
+        if self.resting:
+            self.reset(np.zeros_like(self._v))
+            return self._v
         ways, found = stop(self._stops, self._v * dt, self._a * dt**2, room, self._squared)
         ways = self._padded(ways)
         done, ways = ways[:, 0].copy(), later(ways)
@@ -105,8 +110,8 @@ class Motions:
 
     @property
     def resting(self) -> bool:
-        """Whether all stand still."""
-        return not (np.abs(self._v) > 1e-6).any()
+        """Whether all stand still, and are not just turning back."""
+        return bool((np.abs(self._v) < _STILL).all() and (np.abs(self._a) < _STILL * 1e3).all())
 
     def _set(self, dt: float) -> None:
         """What follows from the time of a step."""

@@ -38,6 +38,8 @@ def turned(before: Sequence[float], vector: Sequence[float]) -> list[float]:
     x, y, z = vector
     bx, by, bz, bw = before
     angle = math.sqrt(x * x + y * y + z * z)
+    if not angle:
+        return list(before)
     scale = math.sin(angle / 2) / angle if angle > _SMALL else 0.5
     x, y, z, w = x * scale, y * scale, z * scale, math.cos(angle / 2)
     quaternion = [
