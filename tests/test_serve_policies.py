@@ -67,6 +67,25 @@ def test_answers_are_the_checkpoints_whoever_else_asks(folder: str) -> None:
     served.close()
 
 
+def test_a_prefix_is_gone_on_from(folder: str) -> None:
+    """Real-time chunking, beside a client that has no prefix; a prefix of others' actions is
+    refused."""
+    served = CheckpointPolicy(folder, "libero", batch=3)
+    assert served.metadata["egoscaler"]["features"] == ["prefix"]
+    (free,) = (actions(answer) for answer in served.infer([request("a")]))
+    served.forget("a")
+    wanted = free[:4] + 0.3
+    led = request("a")._replace(prefix=wanted.astype(np.float64), delay=2)
+    wrong = request("c")._replace(prefix=wanted[:, :3], delay=1)
+    found, alone, refused = served.infer([led, request("b"), wrong])
+    assert isinstance(refused, PolicyError)
+    assert refused.code == "bad_request"
+    off = np.abs(actions(found)[:2] - wanted[:2]).mean()
+    assert off < 0.5 * np.abs(free[:2] - wanted[:2]).mean()
+    served.forget("b")
+    np.testing.assert_allclose(actions(alone), actions(*served.infer([request("b")])), atol=1e-4)
+
+
 def test_a_bad_request_costs_nobody_else_anything(folder: str) -> None:
     served = CheckpointPolicy(folder, "libero", batch=3)
     wanted = actions(*CheckpointPolicy(folder, "libero", batch=3).infer([request("a")]))
