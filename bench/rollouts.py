@@ -106,7 +106,7 @@ def main() -> None:
     found.pop("serve")
     few = max(2, args.episodes // 16)
     before = serial(few, args.megabytes)
-    with connected(options, batched=True):
+    with connected(options, batched=True, gpus=False):
         found |= batched(args)
         found |= overhead()
     after = serial(few, args.megabytes)

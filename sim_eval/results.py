@@ -1,6 +1,7 @@
 """Results of episodes in one folder, so that no crash loses one or counts one twice.
 
     results.json                         the version of all this
+    episodes.jsonl                       all episodes, for scripts: see `write_jsonl`
     episodes/part-<sha256[:16]>.parquet  results that were committed together
     episodes/merged-<sha256[:16]>.parquet  what some of those said, in one file
     videos/<suite>/<task>/...mp4         see `video_path`
@@ -22,6 +23,7 @@ import hashlib
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -37,7 +39,10 @@ from sim_eval.episode import ERRORS, JUDGED, Result
 
 VERSION: Final = 1
 HEAD: Final = "results.json"
+TEXT: Final = "episodes.jsonl"
 FOLDER: Final = "episodes"
+KIND: Final = ("policy_digest", "suite", "version", "task", "outcome")
+"""Of which there are to be so many videos each."""
 MANY: Final = 64
 """Parts that are merged when they are there."""
 
@@ -94,32 +99,30 @@ def table(url: str) -> pa.Table:
     return _view(_everything(url, SCHEMA.names))
 
 
-def read(url: str) -> list[Result]:
-    """The rows of `table`."""
-    rows = table(url)
-    columns = [rows[name].to_pylist() for name in SCHEMA.names]
-    return [Result(*values) for values in zip(*columns, strict=True)]
-
-
-def export_jsonl(url: str, out: Path) -> int:
-    """Write one JSON object a line for every episode, by suite, policy, task and seed.
-
-    Returns:
-        How many.
+def filmed(url: str) -> Counter[tuple[str, ...]]:
+    """How many episodes there are videos of, by `KIND`.
 
     Raises:
-        UserError: see `table`; or `out` cannot be written.
+        UserError: see `table`.
+    """
+    rows = _everything(url, ["episode", *KIND, "video"])
+    rows = rows.filter(pc.not_equal(rows["video"], "")).drop_columns("video")
+    once = rows.group_by(rows.column_names).aggregate([]).select(KIND)
+    return Counter(tuple(row.values()) for row in once.to_pylist())
+
+
+def write_jsonl(url: str, rows: pa.Table) -> None:
+    """Write `table`'s rows beside the results, one JSON object a line, by suite, policy, task and
+    seed: what is in the files of Parquet already, for scripts that would rather read text.
+
+    Raises:
+        UserError: the storage refuses.
     """
     order = ["suite", "version", "policy", "policy_digest", "task", "seed", "episode"]
-    rows = table(url).sort_by([(name, "ascending") for name in order])
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with out.open("w", encoding="utf-8") as file:
-            for batch in rows.to_batches(max_chunksize=10_000):
-                file.writelines(json.dumps(row) + "\n" for row in batch.to_pylist())
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written ({error.strerror})") from error
-    return len(rows)
+    text = io.StringIO()
+    for batch in rows.sort_by([(name, "ascending") for name in order]).to_batches(10_000):
+        text.writelines(json.dumps(row) + "\n" for row in batch.to_pylist())
+    store(url).write(TEXT, text.getvalue().encode())
 
 
 def video_path(result: Result) -> str:

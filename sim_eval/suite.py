@@ -93,6 +93,9 @@ class Suite(Protocol):
     seeds: int | None
     """Seeds go from 0 to one less than this; None if any will do."""
 
+    # A suite may also have `memory_gb: float`, what one environment needs: where it does, no more
+    # episodes are in flight by default than there is memory for.
+
     intrinsics: tuple[float, float, float, float] | None
     """fx, fy, cx, cy of the camera `base_0_rgb`, pixels, where states begin with the pose
     T_camera_gripper as a shard's do (translation, two columns of the rotation); else None."""

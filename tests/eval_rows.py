@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from sim_eval import results
 from sim_eval.episode import FAILURE, SUCCESS, Episode, Result, Settings
 
 FPS = 20.0
 HORIZON = 200
+
+
+def read(url: str) -> list[Result]:
+    """What a folder of results holds, a row an episode."""
+    rows = results.table(url)
+    columns = [rows[name].to_pylist() for name in results.SCHEMA.names]
+    return [Result(*values) for values in zip(*columns, strict=True)]
 
 
 def result(

@@ -16,6 +16,7 @@ import psutil
 
 from sim_eval import results
 from sim_eval.episode import Result
+from tests.eval_rows import read
 from tests.points import Points
 
 MAIN = "import sys; from workflows.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -70,7 +71,7 @@ class Run:
 
 def told(out: Path) -> dict[tuple[str, str, int], Result]:
     """The results, by policy, task and seed: each episode once."""
-    rows = results.read(str(out))
+    rows = read(str(out))
     found = {(row.policy, row.task, row.seed): row for row in rows}
     assert len(found) == len(rows) == len({row.episode for row in rows})
     return found

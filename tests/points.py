@@ -135,6 +135,21 @@ class Point:
             raise ValueError("the constraint solver diverged")
 
 
+@dataclass(frozen=True)
+class BrokenPoints(Points):
+    """A suite whose simulator fails in every episode."""
+
+    name: str = "broken"
+
+    def environment(self) -> Point:
+        return _BrokenPoint(self)
+
+
+class _BrokenPoint(Point):
+    def _suffer(self) -> None:
+        raise ValueError("the constraint solver diverged")
+
+
 @dataclass
 class Walker:
     """Goes to the goal, with a little chance, in chunks of 8 actions.

@@ -20,7 +20,7 @@ from ego_ops.errors import UserError
 from ego_ops.storage import store
 from sim_eval import results
 from sim_eval.episode import ENVIRONMENT_ERROR, ERRORS, FAILURE, JUDGED, POLICY_ERROR, SUCCESS
-from tests.eval_rows import result
+from tests.eval_rows import read, result
 
 PROCESSES = multiprocessing.get_context("fork")
 OUTCOMES = (*JUDGED, *ERRORS)
@@ -49,7 +49,7 @@ def test_view_is_the_same_in_any_order_and_however_merged(lots, merges, shuffle)
     for lot in shuffle.sample(lots, len(lots)):
         results.commit(urls[1], lot)
     everything = [row for lot in lots for row in lot]
-    found = {row.episode: row for row in results.read(urls[0])}
+    found = {row.episode: row for row in read(urls[0])}
     for episode in {row.episode for row in everything}:
         same = [row for row in everything if row.episode == episode]
         judged = [row.time for row in same if row.outcome in JUDGED]
@@ -63,7 +63,7 @@ def test_view_is_the_same_in_any_order_and_however_merged(lots, merges, shuffle)
 
 
 def test_nothing_there_is_no_result(tmp_path):
-    assert results.read(str(tmp_path / "none")) == []
+    assert read(str(tmp_path / "none")) == []
     assert results.finished(str(tmp_path / "none")) == set()
     results.compact(str(tmp_path / "none"))
     results.commit(str(tmp_path / "none"), [])
@@ -73,7 +73,7 @@ def test_nothing_there_is_no_result(tmp_path):
 def test_what_is_committed_comes_back(tmp_path):
     rows = [result(1), result(2, POLICY_ERROR, ensemble=0.01, error="naïve „quotes“\tand <tags>")]
     results.commit(str(tmp_path), rows)
-    assert sorted(results.read(str(tmp_path)), key=lambda row: row.seed) == rows
+    assert sorted(read(str(tmp_path)), key=lambda row: row.seed) == rows
 
 
 def test_an_error_is_tried_again_and_the_judgement_stays(tmp_path):
@@ -82,7 +82,7 @@ def test_an_error_is_tried_again_and_the_judgement_stays(tmp_path):
     assert results.finished(url) == set()
     results.commit(url, [result(1, FAILURE, time=2.0)])
     results.commit(url, [result(1, ENVIRONMENT_ERROR, time=3.0)])
-    assert [row.outcome for row in results.read(url)] == [FAILURE]
+    assert [row.outcome for row in read(url)] == [FAILURE]
     assert results.finished(url) == {result(1).episode}
 
 
@@ -91,11 +91,11 @@ def test_files_stay_few():
     url = f"memory://{uuid.uuid4().hex}"
     for seed in range(300):
         results.commit(url, [result(seed)])
-    assert sorted(row.seed for row in results.read(url)) == list(range(300))
+    assert sorted(row.seed for row in read(url)) == list(range(300))
     assert len(store(url).names("episodes")) < results.MANY + 5
     results.compact(url)
     results.compact(url)
-    assert sorted(row.seed for row in results.read(url)) == list(range(300))
+    assert sorted(row.seed for row in read(url)) == list(range(300))
 
 
 def test_a_merged_file_is_not_removed_for_one_that_says_no_more(tmp_path):
@@ -110,7 +110,7 @@ def test_a_merged_file_is_not_removed_for_one_that_says_no_more(tmp_path):
     results.commit(str(tmp_path), [result(4)])
     results.compact(str(tmp_path))
     assert len(parts(tmp_path)) == 1
-    assert [row.time for row in results.read(str(tmp_path)) if row.seed == 0] == [1.0]
+    assert [row.time for row in read(str(tmp_path)) if row.seed == 0] == [1.0]
 
 
 def _write(url: str, name: int, said: str, start: float) -> None:
@@ -151,21 +151,21 @@ def test_writers_killed_again_and_again(tmp_path):
             writers[-1].start()
         time.sleep(0.1 + dice.uniform(0.1, 0.5))
         before = _said(said, "done")
-        found = {row.seed for row in results.read(url)}
+        found = {row.seed for row in read(url)}
         assert before <= found  # a reader sees all that was committed when it began
         for writer in writers:
             os.kill(writer.pid, signal.SIGKILL)
             writer.join()
             assert writer.exitcode == -signal.SIGKILL
     done = _said(said, "done")
-    rows = results.read(url)
+    rows = read(url)
     seeds = [row.seed for row in rows]
     assert len(done) > 20
     assert len(seeds) == len(set(seeds))
     assert done <= set(seeds) <= _said(said, "try") | set(range(5))
     assert any(path.name.startswith("merged") for path in parts(url))
     results.compact(url)
-    assert results.read(url) == rows
+    assert read(url) == rows
 
 
 @pytest.mark.parametrize("harm", ["cut", "flipped", "empty"])
@@ -175,11 +175,11 @@ def test_damaged_file_is_named(tmp_path, harm):
     data = path.read_bytes()
     flipped = data[:99] + bytes([data[99] ^ 1]) + data[100:]
     path.write_bytes({"cut": data[:-100], "flipped": flipped, "empty": b""}[harm])
-    for reads in (results.read, results.finished, results.table):
+    for reads in (read, results.finished, results.table):
         with pytest.raises(UserError, match=f"{path.name}: damaged .*delete it"):
             reads(str(tmp_path))
     path.unlink()
-    assert results.read(str(tmp_path)) == []
+    assert read(str(tmp_path)) == []
 
 
 def test_foreign_and_newer_files_are_named(tmp_path):
@@ -187,9 +187,9 @@ def test_foreign_and_newer_files_are_named(tmp_path):
     stray = tmp_path / "episodes" / "mine.csv"
     stray.write_text("a,b\n")
     with pytest.raises(UserError, match=r"mine\.csv: no file of results; take it away"):
-        results.read(str(tmp_path))
+        read(str(tmp_path))
     stray.rename(stray.with_name(".mine.csv"))
-    assert len(results.read(str(tmp_path))) == 1
+    assert len(read(str(tmp_path))) == 1
 
     (path,) = parts(tmp_path)
     newer = pq.read_table(path).replace_schema_metadata({"egoscaler_results": "2"})
@@ -198,13 +198,13 @@ def test_foreign_and_newer_files_are_named(tmp_path):
     digest = results._digest(data)
     path.with_name(f"part-{digest}.parquet").write_bytes(data)
     with pytest.raises(UserError, match="results of version 2, this program reads 1"):
-        results.read(str(tmp_path))
+        read(str(tmp_path))
 
 
 def test_folder_of_another_version_is_left_alone(tmp_path):
     (tmp_path / "results.json").write_text('{"version": 7}')
     for act in (
-        lambda: results.read(str(tmp_path)),
+        lambda: read(str(tmp_path)),
         lambda: results.commit(str(tmp_path), [result()]),
     ):
         with pytest.raises(UserError, match="results of version 7, this program reads 1"):
@@ -215,14 +215,21 @@ def test_folder_of_another_version_is_left_alone(tmp_path):
 def test_export_is_a_line_an_episode(tmp_path):
     rows = [result(seed, policy=policy) for policy in ("b", "a") for seed in (10, 9)]
     results.commit(str(tmp_path), [*rows, result(9, POLICY_ERROR, policy="a")])
-    assert results.export_jsonl(str(tmp_path), tmp_path / "new" / "all.jsonl") == 4
-    lines = [json.loads(line) for line in (tmp_path / "new" / "all.jsonl").open()]
+    results.write_jsonl(str(tmp_path), results.table(str(tmp_path)))
+    lines = [json.loads(line) for line in (tmp_path / "episodes.jsonl").open()]
     assert [(line["policy"], line["seed"]) for line in lines] == [
         ("a", 9), ("a", 10), ("b", 9), ("b", 10)
     ]  # fmt: skip
     assert lines[0] == vars(result(9, policy="a"))
-    with pytest.raises(UserError, match="cannot be written"):
-        results.export_jsonl(str(tmp_path), tmp_path)
+
+
+def test_films_are_counted_once_an_episode(tmp_path):
+    seen = [result(1, video="a.mp4"), result(2), result(3, video="c.mp4"), result(4, FAILURE)]
+    results.commit(str(tmp_path), seen)
+    results.commit(str(tmp_path), seen[:1])
+    kind = tuple(getattr(seen[0], name) for name in results.KIND)
+    assert results.filmed(str(tmp_path)) == {kind: 2}
+    assert results.filmed(str(tmp_path / "none")) == {}
 
 
 def test_video_paths_are_plain_and_each_its_own(tmp_path):

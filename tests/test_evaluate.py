@@ -9,15 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from ego_ops.errors import UserError
-from sim_eval import suites
-from sim_eval.episode import FAILURE, INVALID_ACTION, POLICY_ERROR, SUCCESS
+from sim_eval import results, suites
+from sim_eval.episode import ENVIRONMENT_ERROR, FAILURE, INVALID_ACTION, POLICY_ERROR, SUCCESS
 from tests import eval_policy_files, minute_training
 from tests.evaluation_runs import same, told
-from workflows import evaluate, sweep
+from workflows import evaluate, evaluation, sweep
 from workflows.evaluate import EvaluateConfig
 from workflows.evaluate_plan import parse_seeds
 from workflows.sweep import SweepConfig
@@ -149,6 +150,35 @@ def server(fault: str) -> Iterator[str]:
     finally:
         process.kill()
         process.wait()
+
+
+def test_a_suite_that_fails_in_every_episode_is_given_up_and_others_are_not(tmp_path):
+    config = SweepConfig(
+        suites=f"tests.points:BrokenPoints,{POINTS}", policies="expert", tasks=("near",),
+        episodes=40, out=str(tmp_path), workers=2, attempts=1, videos=0,
+    )  # fmt: skip
+    with pytest.raises(UserError, match="suite broken: its simulator fails in every episode"):
+        sweep.run(config)
+    counts = Counter(
+        (row["suite"], row["outcome"]) for row in results.table(str(tmp_path)).to_pylist()
+    )
+    assert counts["points", SUCCESS] == 40
+    assert counts["broken", ENVIRONMENT_ERROR] in range(10, 13)
+    assert len((tmp_path / "episodes.jsonl").read_text().splitlines()) == sum(counts.values())
+
+
+def test_episodes_in_flight_have_the_memory_that_they_need(tmp_path):
+    said: list[str] = []
+    progress = SimpleNamespace(warn=said.append)
+    for gigabytes, told_to, wanted in ((16, None, 3), (64, None, 8), (1, None, 1), (1, 5, 5)):
+        options = EvaluateConfig(out=str(tmp_path), envs_per_worker=told_to)
+        running = evaluation._Running(options, evaluation.Room(2, gigabytes), None, progress)
+        assert running._slots(SimpleNamespace(name="large", memory_gb=2.0)) == wanted
+        assert running._slots(suites.get("tabletop")) == (told_to or 8)
+    assert said[0] == (
+        "large: 3 in place of 8 episodes at a time in each of 2 workers: one needs 2 GB, there "
+        "are 16"
+    )
 
 
 def test_flags_that_make_no_sense_end_in_one_line(tmp_path):

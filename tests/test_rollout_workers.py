@@ -3,6 +3,7 @@ said when one of them dies."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections import Counter, deque
@@ -12,6 +13,7 @@ from functools import partial
 import pytest
 
 from ego_ops.errors import UserError
+from robot.batching import Counts
 from sim_eval.episode import (
     ENVIRONMENT_ERROR,
     INVALID_ACTION,
@@ -21,11 +23,11 @@ from sim_eval.episode import (
     Result,
     Settings,
 )
-from robot.batching import Counts
+from sim_eval.rollout import Rollout
 from tests.points import Points, Walker
-from workflows import policy_actor
-from workflows.rollout_jobs import Finished, Job, Player
-from workflows.rollout_workers import Crew
+from workflows import environment_worker, policy_actor
+from workflows.rollout_jobs import Finished, Job, Player, Seat
+from workflows.rollout_workers import Crew, _fit
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -208,3 +210,29 @@ def test_a_suite_without_environments_ends_in_one_line():
     suite = Crashing()
     with pytest.raises(UserError, match="suite points: its environments end 3 times in a row"):
         play(suite, episodes(1, suite), partial(Walker), workers=1)
+
+
+def test_an_episode_is_tried_again_elsewhere_where_there_is_elsewhere():
+    seats = [Seat(number, node=node) for number, node in enumerate("aabb")]
+    job = Job(episodes(1, Points())[0])
+    assert _fit(seats, job) == seats
+    job.fault("no display", 1, "a")
+    assert _fit(seats, job) == seats[2:]
+    assert _fit(seats[:2], job) == seats[:1]
+    assert _fit(seats[1:2], job) == seats[1:2]
+
+
+def test_a_policy_that_never_answers_is_a_policy_error(monkeypatch):
+    class Silent:
+        class act:
+            remote = staticmethod(lambda request: asyncio.sleep(60))
+
+    monkeypatch.setattr(environment_worker, "_ANSWER_S", 0.05)
+    suite = Points()
+    environment = suite.environment()
+    rollout = Rollout(suite, environment, episodes(1, suite)[0], "silent")
+    request = rollout.request()
+    assert request is not None
+    asyncio.run(environment_worker._ask(Silent, request, rollout))
+    result = rollout.end().result
+    assert (result.outcome, result.error) == (POLICY_ERROR, "the policy gave no answer in 0.05 s")

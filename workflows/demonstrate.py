@@ -28,6 +28,8 @@ from workflows import cluster, flags
 
 _TRIES = 3
 """Seeds that are tried for each episode that is wanted, before the script is given up."""
+_STUCK_S = 900.0
+"""What an episode may take from the moment that all before it have ended."""
 
 
 @dataclass(frozen=True)
@@ -139,9 +141,13 @@ def _next(
 
     task, reference = waiting.popleft()
     try:
-        found = ray.get(reference)
+        found = ray.get(reference, timeout=_STUCK_S)
     except ray.exceptions.WorkerCrashedError:
         print(f"{task}: its simulator crashed again and again; another seed is taken", flush=True)
+        return
+    except ray.exceptions.GetTimeoutError:
+        ray.cancel(reference, force=True)
+        print(f"{task}: its simulator is stuck; another seed is taken", flush=True)
         return
     if isinstance(found, str):
         raise UserError(found)

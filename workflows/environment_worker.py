@@ -3,6 +3,7 @@ wait for their policy. It has no CUDA and no torch."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, TypeVar
@@ -17,6 +18,8 @@ from workflows import cluster
 from workflows.watch import Journal, Watched
 
 Done = TypeVar("Done")
+_ANSWER_S = 600.0
+"""What a policy may take for an answer, its restarts among it."""
 
 
 class Broken(NamedTuple):
@@ -134,7 +137,11 @@ async def _ask(policy: Any, request: Request, rollout: Rollout) -> None:
     from ray.exceptions import RayError
 
     try:
-        actions, seconds = await policy.act.remote(request)
+        async with asyncio.timeout(_ANSWER_S):
+            actions, seconds = await policy.act.remote(request)
+    except TimeoutError:
+        rollout.stop(POLICY_ERROR, f"the policy gave no answer in {_ANSWER_S:g} s")
+        return
     except RayError as error:
         rollout.stop(POLICY_ERROR, f"the policy's process is lost ({cluster.line(error)})")
         return

@@ -59,6 +59,7 @@ def _report(todo: Sequence[Plan], options: Options, command: str) -> list[str]:
     line about those that ended in errors."""
     wanted = pa.array(episode.id for plan in todo for episode in plan.episodes)
     rows = results.table(options.out)
+    results.write_jsonl(options.out, rows)
     rows = rows.filter(pc.is_in(rows["episode"], wanted))
     report.show(rows)
     try:

@@ -15,13 +15,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from ego_ops.errors import UserError
 from ego_ops.storage import store
 from sim_eval import policies
-from sim_eval.episode import POLICY_ERROR, Episode
+from sim_eval.episode import ENVIRONMENT_ERROR, POLICY_ERROR, Episode
 from sim_eval.policy import PolicyError
 from sim_eval.rollout import unplayed
+from sim_eval.suite import Suite
 from workflows import cluster, policy_actor
 from workflows.evaluate_plan import Options, Plan
 from workflows.evaluate_progress import Progress
@@ -31,6 +33,10 @@ from workflows.rollout_workers import Crew, EnvironmentsError
 
 _PATIENCE = 3
 """Errors of a policy in a row, over those of all episodes that are under way, that end its part."""
+_SUITE_PATIENCE = 10
+"""Episodes whose simulator fails, and none that it does not, that end a suite."""
+_MEMORY_SHARE = 0.9
+"""Of what Ray counts as memory (its object store is not in it), that environments may have."""
 
 
 def carry_out(plans: Sequence[Plan], options: Options) -> list[str]:
@@ -51,9 +57,10 @@ def carry_out(plans: Sequence[Plan], options: Options) -> list[str]:
             print(f"nothing left to do: all {total} episodes are in {options.out}", flush=True)
             return problems
         progress = Progress(total - left, left, options.quiet)
-        batched = any(plan.policy.batched and plan.episodes for plan in todo)
-        with cluster.interruptible(options.out), connected(options, batched) as workers:
-            running = _Running(options, workers, book, progress)
+        asked = {plan.policy.kind for plan in todo if plan.policy.batched and plan.episodes}
+        gpus = "checkpoint" in asked and options.device == "cuda"
+        with cluster.interruptible(options.out), connected(options, bool(asked), gpus) as room:
+            running = _Running(options, room, book, progress)
             todo = [plan for plan in todo if plan.episodes]
             for _, group in itertools.groupby(todo, key=lambda plan: plan.suite.name):
                 try:
@@ -65,18 +72,30 @@ def carry_out(plans: Sequence[Plan], options: Options) -> list[str]:
     return problems
 
 
+class Room(NamedTuple):
+    """What there is to play in."""
+
+    workers: int
+    """Environment workers to have."""
+    memory_gb: float
+    """Of all machines."""
+
+
 @dataclass
 class _Running:
     options: Options
-    workers: int
+    room: Room
     book: Book
     progress: Progress
+    sound: bool = False
+    """Whether an episode of the suite has ended without an error of its simulator."""
 
     def suite(self, plans: Sequence[Plan]) -> None:
         """All policies in one suite, whose environments stay."""
         suite, options = plans[0].suite, self.options
-        slots = options.slots(self.workers)
-        with Crew(suite, self.workers, slots, options.step_timeout, options.attempts) as crew:
+        workers, slots = self.room.workers, self._slots(suite)
+        self.sound = False
+        with Crew(suite, workers, slots, options.step_timeout, options.attempts) as crew:
             for plan in plans:
                 self.progress.begin(f"{plan.policy.name} in {suite.name}")
                 left, error = plan.episodes, ""
@@ -92,15 +111,23 @@ class _Running:
     def _play(self, crew: Crew, plan: Plan, player: Player) -> tuple[list[Episode], str]:
         """Play a plan's episodes. Where its policy fails again and again, those that are left, and
         what it said last."""
-        patience = _PATIENCE + self.workers * self.options.slots(self.workers)
+        patience = _PATIENCE + self.room.workers * self.options.slots(self.room.workers)
         waiting = deque(Job(episode) for episode in plan.episodes)
-        errors, last = 0, ""
+        errors, broken, last = 0, 0, ""
         left: list[Episode] = []
         for finished in crew.play(waiting, player, self.book.wants_film):
             for one in finished:
                 self._keep(one)
                 failed = one.result.outcome == POLICY_ERROR
                 errors, last = (errors + 1, one.result.error) if failed else (0, last)
+                self.sound = self.sound or one.result.outcome != ENVIRONMENT_ERROR
+                broken += one.result.outcome == ENVIRONMENT_ERROR
+                if broken >= _SUITE_PATIENCE and not self.sound:
+                    self.book.commit()
+                    raise EnvironmentsError(
+                        f"suite {plan.suite.name}: its simulator fails in every episode "
+                        f"({one.result.error})"
+                    )
             # Of a policy that is asked here, an error says nothing of its next episode.
             if errors >= patience and not player.local:
                 left += [job.episode for job in waiting if not job.played]
@@ -110,6 +137,20 @@ class _Running:
             self.book.commit_sometimes()
             self.progress.look()
         return left, last
+
+    def _slots(self, suite: Suite) -> int:
+        """Episodes at a time in each worker: as many as there is memory for, if not told."""
+        wanted, needs = self.options.slots(self.room.workers), getattr(suite, "memory_gb", 0.0)
+        if self.options.envs_per_worker or not needs:
+            return wanted
+        fit = int(_MEMORY_SHARE * self.room.memory_gb / (needs * self.room.workers))
+        if fit < wanted:
+            self.progress.warn(
+                f"{suite.name}: {max(fit, 1)} in place of {wanted} episodes at a time in each of "
+                f"{self.room.workers} workers: one needs {needs:g} GB, there are "
+                f"{self.room.memory_gb:.0f}"
+            )
+        return max(min(fit, wanted), 1)
 
     def _give_up(self, plan: Plan, left: Sequence[Episode], error: str) -> None:
         """The policy has no answers: say so of every episode that is left."""
@@ -144,8 +185,12 @@ def _player(plan: Plan, options: Options) -> Iterator[Player]:
 
 
 @contextmanager
-def connected(options: Options, batched: bool) -> Iterator[int]:
-    """Ray, and the number of environment workers to have there.
+def connected(options: Options, batched: bool, gpus: bool) -> Iterator[Room]:
+    """Ray, and what is to be had there.
+
+    Args:
+        batched: whether a policy is asked that has a process of its own.
+        gpus: whether it needs a GPU.
 
     Raises:
         UserError: there is no cluster, or it has no room.
@@ -153,16 +198,17 @@ def connected(options: Options, batched: bool) -> Iterator[int]:
     # What is asked goes straight from process to process, not by way of the object store.
     os.environ.setdefault("RAY_max_direct_call_object_size", str(2**22))
     # A policy that computes on GPUs needs no core of its own to speak of.
-    spare = options.policy_replicas if batched and options.device == "cpu" else 0
+    spare = options.policy_replicas if batched and not gpus else 0
     wanted = options.workers or cluster.cores()
     stays = f"what is committed in {options.out}"
     with cluster.session(options.address, wanted + spare, stays) as nodes:
         joined = cluster.joined(options.address)
-        cpus, gpus = (int(sum(n.get(name, 0.0) for n in nodes)) for name in ("CPU", "GPU"))
-        if options.device == "cuda" and not joined and gpus < options.policy_replicas:
-            raise UserError(
-                f"--device cuda: Ray has {gpus} GPUs, {options.policy_replicas} are needed"
-            )
+        cpus, there = (int(sum(n.get(name, 0.0) for n in nodes)) for name in ("CPU", "GPU"))
+        if gpus and there < options.policy_replicas:
+            short = f"--device cuda: Ray has {there} GPUs, {options.policy_replicas} are needed"
+            if not joined:
+                raise UserError(short)
+            print(f"{short}: waiting for nodes that have them", flush=True)
         room = sum(int(node.get("CPU", 0.0)) for node in nodes)
         if joined and not options.workers:
             wanted = room - spare
@@ -170,4 +216,5 @@ def connected(options: Options, batched: bool) -> Iterator[int]:
             print(f"room for {room} of {wanted} workers now; the others wait for nodes", flush=True)
         if wanted < 1:
             raise UserError(f"no room for a worker: Ray has {cpus} CPUs; give --workers to wait")
-        yield wanted
+        memory = sum(float(node.get("memory", 0.0)) for node in nodes)
+        yield Room(wanted, memory / 2**30)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from types import TracebackType
@@ -13,8 +12,6 @@ from sim_eval import results
 from sim_eval.episode import JUDGED, Episode, Result
 
 _EVERY_S = 2.0
-_KIND = ("policy_digest", "suite", "version", "task", "outcome")
-"""Of which there are to be so many videos each."""
 
 
 class Book:
@@ -31,9 +28,8 @@ class Book:
         self._committed = time.monotonic()
 
     def __enter__(self) -> Book:
-        known = results.table(self._out).select(["episode", *_KIND, "video"]).to_pylist()
-        self._judged = {one["episode"] for one in known if one["outcome"] in JUDGED}
-        self._films = Counter(tuple(one[name] for name in _KIND) for one in known if one["video"])
+        self._judged = results.finished(self._out)
+        self._films = results.filmed(self._out)
         return self
 
     def __exit__(
@@ -76,4 +72,4 @@ class Book:
 
 
 def _kind(result: Result) -> tuple[str, ...]:
-    return tuple(getattr(result, name) for name in _KIND)
+    return tuple(getattr(result, name) for name in results.KIND)

@@ -43,7 +43,14 @@ class Job:
     """Of the last of those."""
     avoid: int = -1
     """The worker of the last fault."""
+    avoid_node: str = ""
+    """Where that was."""
     actor: int = 0
+
+    def fault(self, error: str, worker: int, node: str) -> None:
+        """Its environment failed, there."""
+        self.faults, self.error = self.faults + 1, error
+        self.avoid, self.avoid_node = worker, node
 
 
 @dataclass

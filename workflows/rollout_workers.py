@@ -103,8 +103,7 @@ class Crew:
         slots = 1 if player.local else self.slots
         while waiting:
             there = [seat for seat in self._seats if seat.node]
-            others = [seat for seat in there if seat.number != waiting[0].avoid]
-            free = [seat for seat in others or there if len(seat.jobs) < slots]
+            free = [seat for seat in _fit(there, waiting[0]) if len(seat.jobs) < slots]
             if not free:
                 return
             self._start(min(free, key=lambda seat: len(seat.jobs)), waiting.popleft(), player)
@@ -184,7 +183,7 @@ class Crew:
             return
         seat.jobs.remove(job)
         if isinstance(answer, Broken):
-            job.faults, job.error, job.avoid = job.faults + 1, answer.error, seat.number
+            job.fault(answer.error, seat.number, seat.node)
             yield from self._again(job, waiting, player)
         elif isinstance(answer, bytes):
             assert job.played is not None
@@ -241,8 +240,16 @@ class Crew:
             )
         for job in jobs:
             if job.episode.id == death.episode:
-                job.faults, job.error, job.avoid = job.faults + 1, death.what, -1
+                job.fault(death.what, -1, seat.node)
             else:
                 job.losses, job.error = job.losses + 1, f"its worker was lost: {death.what}"
         self._fill(seat)
         return jobs
+
+
+def _fit(seats: list[Seat], job: Job) -> list[Seat]:
+    """Those that a job should have: where it failed, the node's rendering may be broken, or the
+    process."""
+    elsewhere = [seat for seat in seats if seat.node != job.avoid_node]
+    others = [seat for seat in seats if seat.number != job.avoid]
+    return elsewhere or others or seats

@@ -33,6 +33,6 @@ def write_report(results_url: str, out_html: str, command: str = "") -> str:
         if error.name not in ("jinja2", "matplotlib"):
             raise
         raise UserError(
-            f"a report needs {error.name}: pip install 'egoscaler-ray[demo]'"
+            f"a report needs {error.name}: pip install 'egoscaler-ray[eval]'"
         ) from error
     return page.write(results_url, out_html, command)

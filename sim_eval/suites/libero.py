@@ -44,6 +44,7 @@ class Libero:
 
     action_size = 7
     state_size = 8
+    memory_gb = 2.0
     cameras: tuple[str, ...] = CAMERAS
     fps = 20.0
     replan = 5
