@@ -212,6 +212,8 @@ def test_replicas_share_a_port_and_a_token(tmp_path: Path) -> None:
         run.wait_for(r"refused \(token\): 127.0.0.1 sent")
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=10) as page:
             assert (page.status, page.read()) == (200, b"OK\n")
+        run.process.send_signal(signal.SIGHUP)
+        run.wait_for("not reloaded, the old policy stays: only checkpoints")
         assert run.end(signal.SIGINT) == 0
 
 
@@ -231,6 +233,7 @@ def test_replicas_share_a_port_and_a_token(tmp_path: Path) -> None:
         ((*ECHO, "--tls-cert", "nowhere", "--tls-key", "nowhere"), "TLS certificate .*nowhere"),
         ((*ECHO, "--tls-cert", "nowhere"), "TLS needs both"),
         ((*ECHO, "--watch"), "--watch: tests.served_policies:Echo is no checkpoint"),
+        ((*ECHO, "--device", "cuda", "--replicas", "9"), "this machine has . GPUs for 9 replicas"),
         ((*ECHO, "--replicas", "0"), "--replicas 0: must be at least 1"),
     ],
 )

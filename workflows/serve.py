@@ -10,18 +10,16 @@ from the actor, and when it ends, the actor does.
 from __future__ import annotations
 
 import ipaddress
-import signal
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Literal
 
 from ego_ops.errors import UserError
 from ego_ops.storage_errors import unreadable
 from workflows import cluster, flags, served
+from workflows.serve_signals import Asked, signals
 from workflows.served import Observation, Served
 
 if TYPE_CHECKING:
@@ -93,7 +91,16 @@ def run(config: ServeConfig) -> None:
     )
     resources = {"num_cpus": cpus, "num_gpus": int(config.device == "cuda")}
     stays = "clients reconnect once it serves again"
-    with cluster.session(config.address, cpus * config.replicas, stays):
+    with cluster.session(config.address, cpus * config.replicas, stays) as nodes:
+        gpus = int(sum(node.get("GPU", 0.0) for node in nodes))
+        if (
+            config.device == "cuda"
+            and gpus < config.replicas
+            and not cluster.joined(config.address)
+        ):
+            raise UserError(
+                f"--device cuda: this machine has {gpus} GPUs for {config.replicas} replicas"
+            )
         _serve(config, policy, server, resources)
 
 
@@ -106,17 +113,15 @@ def _serve(
 
     # Nobody else could reach an address of this machine's own.
     here = ray.get_runtime_context().get_node_id() if _is_own(config.host) else None
-    with (
-        Replicas(policy, server, resources, here, config.watch) as replicas,
-        _signals() as asked,
-    ):
+    with Replicas(policy, server, resources, here, config.watch) as replicas:
         replicas.start(config.replicas)
-        _until_ended(replicas, asked, config)
+        with signals() as asked:
+            _until_ended(replicas, asked, config)
     if not config.quiet:
         print("ended: all that was asked is answered", flush=True)
 
 
-def _until_ended(replicas: Replicas, asked: _Asked, config: ServeConfig) -> None:
+def _until_ended(replicas: Replicas, asked: Asked, config: ServeConfig) -> None:
     said, ready, draining = time.monotonic(), "", False
     while not replicas.ended:
         for text in replicas.look(_LOOK_S):
@@ -135,36 +140,6 @@ def _until_ended(replicas: Replicas, asked: _Asked, config: ServeConfig) -> None
             said = time.monotonic()
             if line := replicas.tally():
                 print(line, flush=True)
-
-
-@dataclass
-class _Asked:
-    """By signals."""
-
-    end: bool = False
-    reload: bool = False
-
-
-@contextmanager
-def _signals() -> Iterator[_Asked]:
-    """Ctrl-C and SIGTERM ask to end, a second one ends at once; SIGHUP asks to reload."""
-    asked = _Asked()
-
-    def end(number: int, frame: FrameType | None) -> None:
-        if asked.end:
-            raise KeyboardInterrupt
-        asked.end = True
-
-    def reload(number: int, frame: FrameType | None) -> None:
-        asked.reload = True
-
-    handlers = {signal.SIGINT: end, signal.SIGTERM: end, signal.SIGHUP: reload}
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _policy(config: ServeConfig) -> Served:

@@ -15,6 +15,8 @@ from workflows import cluster, serve_tally
 from workflows.serve_actor import Place, Report, ServeActor
 from workflows.served import Served
 
+_ROOM_S = 20.0
+"""A process that has not begun by then has no room."""
 _STARTS = 3
 """Processes of a replica that may end before one of them serves."""
 
@@ -68,8 +70,14 @@ class Replicas:
         Raises:
             UserError: the port is taken, or there is no such machine.
         """
+        import ray
+
         first = self._actor(self._node)
-        self.place = _got(first.place.remote(self._config.port))
+        placing = first.place.remote(self._config.port)
+        if not ray.wait([placing], timeout=_ROOM_S)[0]:
+            needs = " and ".join(f"{n:g} {name[4:].upper()}" for name, n in self._resources.items())
+            print(f"waiting for a machine with {needs} free", flush=True)
+        self.place = _got(placing)
         others = [self._actor(self.place.node) for _ in range(count - 1)]
         for actor in (first, *others):
             serving = actor.serve.remote(self.place.port)

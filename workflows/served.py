@@ -77,8 +77,10 @@ def opened(served: Served) -> tuple[Policy, Stamp]:
         return ExpertPolicy(), ()
     if served.kind == "class":
         return _own(served.name), ()
-    from workflows.served_checkpoint import CheckpointPolicy
-
+    try:
+        from workflows.served_checkpoint import CheckpointPolicy
+    except ImportError as error:
+        raise UserError(f"{error.name} is missing: pip install 'egoscaler-ray[train]'") from error
     for _ in range(_TRIES):
         before = stamp(served)
         policy = CheckpointPolicy(
