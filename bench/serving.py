@@ -33,8 +33,7 @@ from robot.server import Limits, ServerConfig, run
 
 warnings.filterwarnings("ignore", category=DeprecationWarning)  # the client's
 BATCH, TURN, THREADS = 8, 50, 4
-START_S = 6.0
-"""For clients to begin."""
+RUN_IN_S = 1.0
 ACTIONS = np.zeros((50, 7), np.float32)
 
 
@@ -68,14 +67,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=6.0)
     parser.add_argument("--serve", choices=("ours", "openpi"), help=argparse.SUPPRESS)
     parser.add_argument("--ask", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--begin", type=float, help=argparse.SUPPRESS)
     parser.add_argument("--costs", type=float, nargs=2, default=(0, 0), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
         serve(args.serve, Costs(*args.costs, batch=BATCH))
         return
     if args.ask:
-        print(json.dumps(asked(args.ask, args.clients, args.begin, args.seconds)))
+        print(json.dumps(asked(args.ask, args.clients, args.seconds)))
         return
     found: dict[str, Any] = {
         "bench": "serving",
@@ -191,14 +189,18 @@ def added(requests: int) -> dict[str, dict[str, float]]:
 
 def crowd(port: int, clients: int, seconds: float) -> dict[str, Any]:
     """Requests a second of many clients, four threads a process, and what each waited."""
-    begin = time.time() + START_S
     words = [sys.executable, __file__, "--ask", str(port), "--seconds", str(seconds)]
-    words += ["--begin", str(begin)]
     shares = [len(part) for part in np.array_split(np.arange(clients), -(-clients // THREADS))]
-    asking = [
-        subprocess.Popen([*words, "--clients", str(share)], stdout=subprocess.PIPE, text=True)
-        for share in shares
-    ]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    asking = [subprocess.Popen([*words, "--clients", str(share)], **pipes) for share in shares]
+    for process in asking:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    begin = f"{time.time() + RUN_IN_S}\n"  # of all the same
+    for process in asking:
+        assert process.stdin is not None
+        process.stdin.write(begin)
+        process.stdin.flush()
     told = [json.loads(process.communicate()[0]) for process in asking]
     each = [client for process in told for client in process]
     answered = sum(len(waits) for waits in each)
@@ -212,12 +214,13 @@ def crowd(port: int, clients: int, seconds: float) -> dict[str, Any]:
     }
 
 
-def asked(port: int, count: int, begin: float, seconds: float) -> list[list[float]]:
-    """Seconds of the requests of some clients, by client: those answered in that time. They ask
-    before it, too."""
+def asked(port: int, count: int, seconds: float) -> list[list[float]]:
+    """Seconds of the requests of some clients, by client: those answered after the time that is
+    read from the standard input. They ask before it, too."""
     found: list[list[float]] = [[] for _ in range(count)]
     clients, seen = [client(port) for _ in range(count)], observation()
-    assert time.time() < begin, "this machine is too slow: clients begin too late"
+    print("ready", flush=True)
+    begin = float(sys.stdin.readline())
 
     def ask(number: int) -> None:
         ended = time.time()
