@@ -54,7 +54,6 @@ class Motions:
         """Begin, at a constant velocity (G, D); there is no way to rest yet but to stop dead."""
         self._v, self._a = velocity.copy(), np.zeros_like(velocity)
         self._way = np.zeros((len(velocity), 1, velocity.shape[1]))
-        self._planned = np.ones(len(velocity))  # the time of each one's steps
         self._behind = np.zeros_like(velocity)  # how far the last wish is from here
         self._drift = np.zeros_like(velocity)  # how the wishes move, a second
         self._follows = np.ones(len(velocity), bool)  # whether the last wish was done as it was
@@ -80,11 +79,8 @@ class Motions:
             ways = self._padded(ways)
             broken[4] |= good & ~found
             good &= found
-        if good.all():
-            self._planned[:] = dt
-        else:
+        if not good.all():
             ways = ways.copy()
-            self._planned[good] = dt
             rest = np.flatnonzero(~good)
             done[rest], ways[rest] = self._lead(wish[rest], room.of(rest), rest)
         self._go(done, ways)
@@ -100,7 +96,6 @@ class Motions:
         ways, found = stop(self._stops, self._v * dt, self._a * dt**2, room, self._squared)
         ways = self._padded(ways)
         done, ways = ways[:, 0].copy(), later(ways)
-        self._planned[found] = dt
         rest = np.flatnonzero(~found)
         done[rest], ways[rest] = self._keep(rest)
         self._go(done, ways)
@@ -117,7 +112,7 @@ class Motions:
         """What follows from the time of a step."""
         if dt == self._dt:
             return
-        self._dt = dt
+        before, self._dt = self._dt, dt
         speed, acceleration, jerk = self._rates * (1 - _SLACK)
         step = np.minimum(speed * dt, self._step * (1 - _SLACK))
         limits = np.array([step, acceleration * dt**2, jerk * dt**3])
@@ -125,6 +120,8 @@ class Motions:
         longest = min(_LONGEST, max(4, math.ceil(self._needed / dt) + 2))
         self._stops, self._moves = stops(longest), moves(longest)
         self._way = self._padded(self._way, longest)
+        if before:
+            self._retime(before)
 
     def _padded(self, ways: Floats, longest: int = 0) -> Floats:
         """Ways (G, N, D) as long as those that are there, or as that."""
@@ -177,18 +174,26 @@ class Motions:
             better &= ~met
             paths = self._padded(paths)
             done[better], ways[better] = paths[better, 0], later(paths)[better]
-            met |= better
-        self._planned[which[met]] = self._dt
         return done, ways
 
     def _keep(self, which: Which) -> tuple[Floats, Floats]:
-        """The next steps of the ways that are there, and what is left of them. A step that takes
-        less time than was planned goes less far, so no speed is above what was planned."""
+        """The next steps of the ways that are there, and what is left of them."""
         ways = self._way[which]
-        share = np.minimum(1.0, self._dt / self._planned[which])[:, None]
-        done = ways[:, 0] * share
-        rest = later(ways)
-        partly = np.flatnonzero(share < 1 - _SLACK)
-        rest[partly] = ways[partly]
-        rest[partly, 0] -= done[partly]
-        return done, rest
+        return ways[:, 0].copy(), later(ways)
+
+    def _retime(self, before: float) -> None:
+        """Have ways in steps of the time that they take now: the same paths, as fast as they were,
+        or slower if steps would be too long."""
+        for group, way in enumerate(self._way):
+            count = len(np.trim_zeros(np.abs(way).max(1), "b"))
+            if not count:
+                continue
+            path = np.zeros((count + 1, way.shape[1]))
+            path[1:] = way[:count].cumsum(0)
+            most = self._step[group] * (1 - _SLACK) / math.sqrt(squares(way[:count]).max())
+            each = min(self._dt / before, most)
+            times = each * np.arange(math.ceil(count / each) + 1)
+            places = np.stack([np.interp(times, np.arange(count + 1), x) for x in path.T], axis=1)
+            self._way = self._padded(self._way, len(times) - 1)
+            self._way[group] = 0
+            self._way[group, : len(times) - 1] = np.diff(places, axis=0)

@@ -3,9 +3,9 @@
 A target within the limits is passed on as it is, to the bit. Another is replaced by a command on
 the way to it that breaks none: place, step, speed, acceleration and jerk, all at once; and from
 every command on, the arm could come to rest without breaking one. That holds for a constant time
-between commands. Where it changes from one command to the next, what it may come to is in this
-order: never out of the workspace or a joint's range, never faster and no longer a step than
-allowed; acceleration and jerk may be higher for as long as a stop takes.
+between commands. Where it changes from one command to the next, the arm still is never out of the
+workspace or a joint's range, never faster, and no step is longer than allowed: these come first.
+Acceleration and jerk may then be higher, about as much as the time has changed.
 
 What no program means (a number that is none, a target far from where the arm is) is an error: the
 caller stops the arm, by `Safety.brake` or by having the robot hold.

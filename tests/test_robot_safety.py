@@ -173,6 +173,21 @@ def test_box_and_speed_hold_though_the_time_of_a_step_changes(seed):
     assert (angles <= np.minimum(TIGHT.rotation.speed * dt, 0.1) * LOOSE).all()
 
 
+@given(seeds, rates)
+@settings(max_examples=15, deadline=None)
+def test_a_clock_that_shakes_a_little_costs_little(seed, dt):
+    rng = np.random.default_rng(seed)
+    safety, most = Safety(TIGHT, "pose"), TIGHT.translation
+    safety.reset(HOME)
+    times = dt * rng.uniform(0.95, 1.05, 80)[:, None]
+    found = commands(safety, wild(seed, 80), times[:, 0])
+    v = np.diff(found[:, :3], axis=0) / times
+    a = np.diff(v, axis=0) / times[1:]
+    j = np.diff(a, axis=0) / times[2:]
+    assert np.linalg.norm(a, axis=1).max() < 1.3 * most.acceleration
+    assert np.linalg.norm(j, axis=1).max() < 1.5 * most.jerk
+
+
 def smooth(seed: int, dt: float, share: float, most: Rates) -> np.ndarray:
     """(150, 3) displacements from where it begins, of sines that swell, which go to that share of
     one of the limits and no farther of the others."""
