@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ego_ops.errors import UserError
+from robot.impossible import Impossible, check_unit, inside, near, numbers, seconds
 from robot.limits import Limits, Numbers
 from robot.motion import NAMES, Motions
 from robot.robot import Kind
@@ -29,15 +30,7 @@ from robot.ways import Room
 Floats = NDArray[np.float64]
 
 POSE = 8
-_UNIT = 1e-2
-"""How far from 1 a quaternion's length may be."""
-_DT = (1e-4, 0.5)
-"""Seconds that may lie between two commands; a longer time is taken for the longest."""
 _ANYWHERE = [math.inf] * 3
-
-
-class Impossible(UserError):
-    """A target that no program means: what it is, its value, the limit. The arm is to stop."""
 
 
 class Checked(NamedTuple):
@@ -72,7 +65,7 @@ class Safety:
             Impossible: it is no position, or outside of what the limits allow.
             UserError: the limits are for another number of joints.
         """
-        start = _numbers("position", position, POSE if self._kind == "pose" else np.size(position))
+        start = numbers("position", position, POSE if self._kind == "pose" else np.size(position))
         moving = np.asarray(velocity, np.float64)
         size = POSE - 2 if self._kind == "pose" else len(start)
         if moving.shape not in ((), (size,)) or not np.isfinite(moving).all():
@@ -86,14 +79,14 @@ class Safety:
         Raises:
             Impossible: see the class; nothing has changed then.
         """
-        numbers = _numbers("target", target, len(self._arm.position))
-        command, clipped = self._arm.check(numbers, _seconds(dt))
+        wanted = numbers("target", target, len(self._arm.position))
+        command, clipped = self._arm.check(wanted, seconds(dt))
         self._arm.position = command
         return Checked(command.copy(), tuple(clipped))
 
     def brake(self, dt: float) -> Floats:
         """What to command, `dt` seconds after the last command, to come to rest soon."""
-        self._arm.position = self._arm.brake(_seconds(dt))
+        self._arm.position = self._arm.brake(seconds(dt))
         return self.position
 
     @property
@@ -113,9 +106,9 @@ class _Pose:
     def __init__(self, limits: Limits, start: Floats, velocity: Floats):
         space, self._limits = limits.workspace, limits
         self._low, self._high = np.array(space.floor), np.array(space.high)
-        _inside(start[:3], self._low, self._high, ["x", "y", "z"], "m")
-        _inside(start[7:], limits.gripper.low, limits.gripper.high, ["opening"], "")
-        _check_unit(start[3:7])
+        inside(start[:3], self._low, self._high, ["x", "y", "z"], "m")
+        inside(start[7:], limits.gripper.low, limits.gripper.high, ["opening"], "")
+        check_unit(start[3:7])
         rates = [limits.translation, limits.rotation]
         three = [[one.speed, one.acceleration, one.jerk] for one in rates]
         self.motions = Motions(np.array([one.step for one in rates]), np.array(three).T, 3)
@@ -124,14 +117,14 @@ class _Pose:
 
     def check(self, target: Floats, dt: float) -> tuple[Floats, list[str]]:
         here, grip = self.position, self._limits.gripper
-        _check_unit(target[3:7])
+        check_unit(target[3:7])
         turn = between(here[3:7].tolist(), target[3:7].tolist())
         wish = np.array([target[:3] - here[:3], turn])
-        _near("translation", wish[0], self._limits.translation.beyond, "m")
-        _near("rotation", wish[1], self._limits.rotation.beyond, "rad")
+        near("translation", wish[0], self._limits.translation.beyond, "m")
+        near("rotation", wish[1], self._limits.rotation.beyond, "rad")
         whole, opening = grip.high - grip.low, float(target[7])
         if not grip.low - whole <= opening <= grip.high + whole:
-            _inside(target[7:], grip.low - whole, grip.high + whole, ["opening"], "")
+            inside(target[7:], grip.low - whole, grip.high + whole, ["opening"], "")
         done, broken = self.motions.advance(wish, self._room, dt)
         command, clipped = target.copy(), []
         if broken.any():
@@ -166,26 +159,26 @@ class _Pose:
 
     def _grip(self, wanted: float, dt: float) -> tuple[float, list[str]]:
         limits, before = self._limits.gripper, float(self.position[7])
-        inside = min(max(wanted, limits.low), limits.high)
+        within = min(max(wanted, limits.low), limits.high)
         most = limits.speed * dt
-        opening = min(max(inside, before - most), before + most)
-        names = ["gripper range"] if inside != wanted else []
-        return opening, names + (["gripper speed"] if opening != inside else [])
+        opening = min(max(within, before - most), before + most)
+        names = ["gripper range"] if within != wanted else []
+        return opening, names + (["gripper speed"] if opening != within else [])
 
 
 class _Joints:
     """Joints' positions, the gripper's among them."""
 
     def __init__(self, limits: Limits, start: Floats, velocity: Floats):
-        numbers = {
+        each = {
             name: _spread(name, value, len(start)) for name, value in vars(limits.joints).items()
         }
-        self._low, self._high = numbers["low"], numbers["high"]
+        self._low, self._high = each["low"], each["high"]
         self._names = [f"joint {number}" for number in range(len(start))]
-        self._beyond = numbers["beyond"]
-        _inside(start, self._low, self._high, self._names, "rad")
-        rates = [numbers[name] for name in ("speed", "acceleration", "jerk")]
-        self.motions = Motions(numbers["step"], np.array(rates), 1)
+        self._beyond = each["beyond"]
+        inside(start, self._low, self._high, self._names, "rad")
+        rates = [each[name] for name in ("speed", "acceleration", "jerk")]
+        self.motions = Motions(each["step"], np.array(rates), 1)
         self.motions.reset(velocity[:, None])
         self.position = start
 
@@ -194,7 +187,7 @@ class _Joints:
         far = np.abs(wish) > self._beyond
         if far.any():
             at = int(far.argmax())
-            _near(self._names[at], wish[at : at + 1], self._beyond[at], "rad")
+            near(self._names[at], wish[at : at + 1], self._beyond[at], "rad")
         done, broken = self.motions.advance(wish[:, None], self._room, dt)
         if not broken.any():
             return target.copy(), []
@@ -218,48 +211,3 @@ def _spread(name: str, value: Numbers, size: int) -> Floats:
             f"limits: joints.{name} has {len(value)} numbers, the arm has {size} joints"
         )
     return np.broadcast_to(np.asarray(value, np.float64), (size,))
-
-
-def _numbers(what: str, values: ArrayLike, size: int) -> Floats:
-    try:
-        array = np.array(values, np.float64)
-    except (TypeError, ValueError) as error:
-        raise Impossible(f"{what}: {values!r}, must be {size} numbers") from error
-    if array.shape != (size,):
-        raise Impossible(f"{what}: an array of shape {array.shape}, must be ({size},)")
-    if not np.isfinite(array).all():
-        raise Impossible(f"{what}: {array.tolist()}, must be finite")
-    return array
-
-
-def _seconds(dt: float) -> float:
-    if not dt >= _DT[0]:
-        raise ValueError(f"dt {dt}: must be seconds, at least {_DT[0]}")
-    return min(dt, _DT[1])
-
-
-def _check_unit(quaternion: Floats) -> None:
-    length = math.hypot(*quaternion.tolist())
-    if abs(length - 1) > _UNIT:
-        raise Impossible(
-            f"rotation: quaternion {quaternion.tolist()} of length {length:.4g}, must be 1"
-        )
-
-
-def _near(what: str, step: Floats, beyond: float, unit: str) -> None:
-    length = math.hypot(*step.tolist())
-    if length > beyond:
-        raise Impossible(
-            f"{what}: target {length:.4g} {unit} from the last command, must be at most {beyond:g}"
-        )
-
-
-def _inside(
-    values: Floats, low: Floats | float, high: Floats | float, names: list[str], unit: str
-) -> None:
-    low, high = np.broadcast_to(low, values.shape), np.broadcast_to(high, values.shape)
-    for at in np.flatnonzero((values < low) | (values > high)):
-        raise Impossible(
-            f"{names[at]}: {values[at]:.4g} {unit}".rstrip()
-            + f", must be from {low[at]:g} to {high[at]:g}"
-        )
