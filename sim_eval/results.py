@@ -1,6 +1,7 @@
 """Results of episodes in one folder, so that no crash loses one or counts one twice.
 
     results.json                         the version of all this
+    runs/<sha256[:16]>.json              how they were made: see `sim_eval.provenance`
     episodes.jsonl                       all episodes, for scripts: see `write_jsonl`
     episodes/part-<sha256[:16]>.parquet  results that were committed together
     episodes/merged-<sha256[:16]>.parquet  what some of those said, in one file

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from ego_ops.errors import UserError
 from ego_ops.storage import store
-from sim_eval import report, results, video
+from sim_eval import provenance, report, results, video
 from sim_eval.episode import ENVIRONMENT_ERROR, FAILURE, INVALID_ACTION, SUCCESS, Result
 from sim_eval.report.clips import choose
 from sim_eval.report.tally import Clip, Suite, compare, natural, tally
@@ -67,9 +67,9 @@ def solved(count: int, of: int, **about: str) -> list[Result]:
     return [result(seed, SUCCESS if seed < count else FAILURE, **about) for seed in range(of)]
 
 
-def written(url: str, rows: list[Result], command: str = "") -> Page:
+def written(url: str, rows: list[Result]) -> Page:
     results.commit(url, rows)
-    report.write_report(url, f"{url}/report.html", command)
+    report.write_report(url, f"{url}/report.html")
     return Page(store(url).read("report.html").decode())
 
 
@@ -79,7 +79,7 @@ def test_numbers_are_those_of_counting(tmp_path):
     other = {"policy": "runs/b", "digest": "b"}
     b = [*solved(5, 20, task="lift", **other), *solved(38, 40, task="stack", **other)]
     b[0] = replace(b[0], outcome=ENVIRONMENT_ERROR, error="the simulator stood still")
-    page = written(str(tmp_path), [*a, *b], "egoscaler evaluate --suite toys")
+    page = written(str(tmp_path), [*a, *b])
     # Wilson's intervals of 50/60 and 42/59 as scipy gives them, rounded
     assert page.row("a", "75.0 %") == ["a", "75.0 % 72.0 to 90.7 % · 50/60"]
     assert page.row("b", "58.0 %") == ["b", "58.0 % 58.6 to 81.2 % · 42/59 1 error"]
@@ -169,7 +169,8 @@ def test_texts_of_others_are_no_html(tmp_path):
         result(2, INVALID_ACTION, policy=f"runs/{evil}", task=evil, suite=evil, error=evil),
         result(3, policy="b", task=f"{evil}2", suite=evil, instruction=evil),
     ]
-    page = written(str(tmp_path), rows, evil)
+    provenance.record(str(tmp_path), evil)
+    page = written(str(tmp_path), rows)
     assert "script" not in page.tags
     assert any(evil in cell for row in page.rows for cell in row)
 

@@ -9,7 +9,9 @@ import signal
 from collections import Counter, deque
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ego_ops.errors import UserError
@@ -24,7 +26,8 @@ from sim_eval.episode import (
     Settings,
 )
 from sim_eval.rollout import Rollout
-from tests.points import Points, Walker
+from sim_eval.suite import Image
+from tests.points import Point, Points, Walker
 from workflows import environment_worker, policy_actor
 from workflows.rollout_jobs import Finished, Job, Player, Seat
 from workflows.rollout_workers import Crew, _fit
@@ -67,7 +70,7 @@ def play(
         found = [one for some in played for one in some]
         try:
             work = ray.get(actors[0].counts.remote())
-        except ray.exceptions.RayActorError:
+        except (ray.exceptions.RayActorError, ray.exceptions.RayTaskError):
             work = Counts(0)
     assert Counter(one.result.episode for one in found) == Counter(one.id for one in wanted)
     return {(one.result.task, one.result.seed): one for one in found}, work
@@ -159,6 +162,23 @@ def test_a_policy_process_that_dies_again_and_again_is_a_policy_error(alone, tmp
             assert states(found)[key] == alone[key]
 
 
+def open_once(folder: str) -> Walker:
+    """A policy whose files are gone when its process is begun anew."""
+    there = Path(folder) / "weights"
+    if not there.exists():
+        raise FileNotFoundError("weights: no such file")
+    there.unlink()
+    return Walker(die_after=6, deaths=folder, most_deaths=1)
+
+
+def test_a_policy_that_is_begun_anew_and_cannot_be_says_why(tmp_path):
+    suite = Points()
+    (tmp_path / "weights").touch()
+    found, _ = play(suite, episodes(6, suite), partial(open_once, str(tmp_path)), slots=1)
+    errors = {one.result.error for one in found.values() if one.result.outcome == POLICY_ERROR}
+    assert errors == {"FileNotFoundError: weights: no such file"}
+
+
 @pytest.mark.parametrize(
     ("wrong", "outcome", "words"),
     [
@@ -184,6 +204,27 @@ def test_films_are_of_the_episodes_asked_for_and_cost_no_result(tmp_path):
     assert [bool(found["near", seed].film) for seed in range(3)] == [True, False, True]
     for seed in (0, 2):
         assert frames(found["near", seed].film) == found["near", seed].result.steps + 1
+
+
+class Unfilmed(Points):
+    """Whose pictures no video can be made of."""
+
+    def environment(self) -> Point:
+        return _Unfilmed(self)
+
+
+class _Unfilmed(Point):
+    def picture(self) -> Image:
+        return np.zeros((2, 2), np.uint8)
+
+
+def test_an_episode_that_cannot_be_filmed_keeps_its_outcome(alone):
+    wanted = [one for one in episodes(2, Points()) if one.task == "near"]
+    found, _ = play(Unfilmed(), wanted, partial(Walker), film=lambda result: result.seed == 0)
+    assert states(found) == {key: alone[key] for key in found}
+    assert [one.film for one in found.values()] == [b"", b""]
+    assert found["near", 0].warning == "frame 0 of a video is (2, 2), not (height, width, 3)"
+    assert found["near", 0].result.attempts == 1
 
 
 def frames(film: bytes) -> int:

@@ -134,13 +134,16 @@ class Worker:
 
 
 async def _ask(policy: Any, request: Request, rollout: Rollout) -> None:
-    from ray.exceptions import RayError
+    from ray.exceptions import RayError, RayTaskError
 
     try:
         async with asyncio.timeout(_ANSWER_S):
             actions, seconds = await policy.act.remote(request)
     except TimeoutError:
         rollout.stop(POLICY_ERROR, f"the policy gave no answer in {_ANSWER_S:g} s")
+        return
+    except RayTaskError as error:  # begun anew, it cannot load what it could before
+        rollout.stop(POLICY_ERROR, cluster.line(error.cause or error))
         return
     except RayError as error:
         rollout.stop(POLICY_ERROR, f"the policy's process is lost ({cluster.line(error)})")

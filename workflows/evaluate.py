@@ -48,13 +48,13 @@ def measure(options: Options, suites: Sequence[str], policies: Sequence[str], co
     for text in warnings:
         print(f"warning: {text}", flush=True)
     if todo:
-        away += carry_out(todo, options)
-        away += _report(todo, options, _words(options, command))
+        away += carry_out(todo, options, _words(options, command))
+        away += _report(todo, options)
     if away:
         raise UserError("; ".join(away))
 
 
-def _report(todo: Sequence[Plan], options: Options, command: str) -> list[str]:
+def _report(todo: Sequence[Plan], options: Options) -> list[str]:
     """Print what is known of these plans' episodes, and write the report of the whole folder. A
     line about those that ended in errors."""
     wanted = pa.array(episode.id for plan in todo for episode in plan.episodes)
@@ -63,7 +63,7 @@ def _report(todo: Sequence[Plan], options: Options, command: str) -> list[str]:
     rows = rows.filter(pc.is_in(rows["episode"], wanted))
     report.show(rows)
     try:
-        page = report.write_report(options.out, f"{options.out.rstrip('/')}/report.html", command)
+        page = report.write_report(options.out, f"{options.out.rstrip('/')}/report.html")
         print(f"report: {page}", flush=True)
     except UserError as error:
         print(f"no page: {error}", flush=True)

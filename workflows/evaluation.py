@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from ego_ops.errors import UserError
 from ego_ops.storage import store
-from sim_eval import policies
+from sim_eval import policies, provenance
 from sim_eval.episode import ENVIRONMENT_ERROR, POLICY_ERROR, Episode
 from sim_eval.policy import PolicyError
 from sim_eval.rollout import unplayed
@@ -39,8 +39,11 @@ _MEMORY_SHARE = 0.9
 """Of what Ray counts as memory (its object store is not in it), that environments may have."""
 
 
-def carry_out(plans: Sequence[Plan], options: Options) -> list[str]:
+def carry_out(plans: Sequence[Plan], options: Options, command: str) -> list[str]:
     """Play what is left of the plans, and commit what becomes of it.
+
+    Args:
+        command: as it was typed, to be kept beside the results.
 
     Returns:
         A line for each suite that could not be played to its end: its environments cannot be made.
@@ -56,6 +59,7 @@ def carry_out(plans: Sequence[Plan], options: Options) -> list[str]:
         if not left:
             print(f"nothing left to do: all {total} episodes are in {options.out}", flush=True)
             return problems
+        provenance.record(options.out, command)
         progress = Progress(total - left, left, options.quiet)
         asked = {plan.policy.kind for plan in todo if plan.policy.batched and plan.episodes}
         gpus = "checkpoint" in asked and options.device == "cuda"

@@ -1,4 +1,4 @@
-"""What episodes say of policies, for people: a page (needs the extra `demo`), and text."""
+"""What episodes say of policies, for people: a page (needs the extra `eval`), and text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sim_eval.report.terminal import show
 __all__ = ["show", "write_report"]
 
 
-def write_report(results_url: str, out_html: str, command: str = "") -> str:
+def write_report(results_url: str, out_html: str) -> str:
     """Write one HTML file about all results in a folder: rates with intervals by suite and task,
     paired comparisons, curves, errors, and what it takes to run it again.
 
@@ -18,14 +18,13 @@ def write_report(results_url: str, out_html: str, command: str = "") -> str:
     Args:
         results_url: folder, or fsspec URL, of `sim_eval.results`.
         out_html: path or URL of the file.
-        command: that is to be run for these results again.
 
     Returns:
         Path or URL of the file.
 
     Raises:
         UserError: there are no results, or damaged ones; the file cannot be written; or the extra
-            `demo` is not installed.
+            `eval` is not installed.
     """
     try:
         from sim_eval.report import page
@@ -35,4 +34,4 @@ def write_report(results_url: str, out_html: str, command: str = "") -> str:
         raise UserError(
             f"a report needs {error.name}: pip install 'egoscaler-ray[eval]'"
         ) from error
-    return page.write(results_url, out_html, command)
+    return page.write(results_url, out_html)

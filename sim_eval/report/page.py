@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
 import os
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -18,13 +16,12 @@ from markupsafe import Markup
 
 from ego_ops.errors import UserError
 from ego_ops.storage import LocalStore, Store, store
-from sim_eval import results, statistics
+from sim_eval import provenance, results, statistics
 from sim_eval.episode import ERRORS
 from sim_eval.report import clips, figures, words
 from sim_eval.report.clips import Shown
 from sim_eval.report.tally import Comparison, Entry, Suite, compare, natural, tally
 
-_PACKAGES = ("egoscaler-ray", "mujoco", "numpy", "torch", "ray", "robosuite", "libero")
 GAP = 0.05
 """Of success rates, that the page says the number of episodes for."""
 
@@ -50,7 +47,7 @@ class Section:
     """Videos that there are."""
 
 
-def write(results_url: str, out_html: str, command: str) -> str:
+def write(results_url: str, out_html: str) -> str:
     """See `sim_eval.report.write_report`."""
     rows = results.table(results_url)
     if not len(rows):
@@ -75,8 +72,7 @@ def write(results_url: str, out_html: str, command: str) -> str:
         errored=sum(entry.errored for entry in entries),
         says_nothing=ERRORS,
         named=sorted({(entry.policy, entry.given, entry.digest) for entry in entries}),
-        command=command,
-        versions=_versions(),
+        made=provenance.recorded(results_url),
     )
     folder.write(name, html.encode())
     return out_html
@@ -165,16 +161,6 @@ def _ranges(seeds: Sequence[int]) -> str:
         else:
             runs.append([seed, seed])
     return ", ".join(f"{a} to {b}" if a < b else f"{a}" for a, b in runs)
-
-
-def _versions() -> list[tuple[str, str]]:
-    found = [("python", platform.python_version())]
-    for name in _PACKAGES:
-        try:
-            found.append((name, importlib.metadata.version(name)))
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return [*found, ("platform", f"{platform.system()} {platform.machine()}")]
 
 
 def _split(out_html: str) -> tuple[Store, str]:
