@@ -38,6 +38,8 @@ _WIRE = logging.getLogger("robot.client.wire")
 _WIRE.setLevel(logging.CRITICAL)
 _PLAIN_PING_S, _CLOSE_S, _JOIN_S = 60.0, 0.5, 10.0
 _REFUSALS = (401, 403, 404)
+_MOST = 4
+"""Requests that are being sent at once: a network that takes none must not fill the memory."""
 
 
 class Client:
@@ -62,7 +64,7 @@ class Client:
         self._refused, self._online = False, threading.Event()
         self._loop = asyncio.new_event_loop()
         self._ids, self._ledger = count(1), Ledger(self._loop, self._limits, self.counts)
-        self._sending: asyncio.Task[None] | None = None
+        self._sending = set[asyncio.Task[None]]()
         self._connection: ClientConnection | None = None
         self._lock, self._shut, self._closed = threading.Lock(), False, threading.Event()
         self._main = self._loop.create_task(self._stay())
@@ -164,8 +166,8 @@ class Client:
                     self._ledger.hear(await connection.recv(), self.offer is not None)
             finally:
                 keeper.cancel()
-                if self._sending is not None:
-                    self._sending.cancel()
+                for sending in self._sending:
+                    sending.cancel()
 
     def _connecting(self) -> connect:
         config = self._config
@@ -201,14 +203,14 @@ class Client:
         self._ledger.add(id, asked)
         if self._connection is None:
             self._ledger.fail(id, "offline", self.problem)
-        elif self._sending is not None and not self._sending.done():
-            self._ledger.fail(id, "busy", "the last request is still being sent")
+        elif len(self._sending) >= _MOST:
+            self._ledger.fail(id, "busy", "the last requests are still being sent")
         elif self.offer is None and self._ledger.owed:
             self._ledger.fail(id, "busy", "the server takes one request at a time")
         else:
-            self._sending = self._loop.create_task(self._send(self._connection, id, asked))
+            self._send(self._connection, id, asked)
 
-    async def _send(self, connection: ClientConnection, id: int, asked: Asked) -> None:
+    def _send(self, connection: ClientConnection, id: int, asked: Asked) -> None:
         try:
             data = messages.packed(
                 asked.message, asked.ask, id, asked.within, self.offer, self._config.jpeg
@@ -218,8 +220,9 @@ class Client:
             return
         if self.offer is None:
             self._ledger.owed.append(id)
-        with contextlib.suppress(ConnectionClosed):  # which `_talk` sees, too
-            await connection.send(data)
+        sending = self._loop.create_task(_sent(connection, data))
+        self._sending.add(sending)
+        sending.add_done_callback(self._sending.discard)
 
     def _say(self, error: Exception) -> None:
         """Why there is no connection."""
@@ -233,3 +236,8 @@ class Client:
         if line != self.problem:
             _LOG.warning("%s: %s", self._config.url, line)
         self.problem = line
+
+
+async def _sent(connection: ClientConnection, data: bytes) -> None:
+    with contextlib.suppress(ConnectionClosed):  # which `Client._talk` sees, too
+        await connection.send(data)

@@ -36,7 +36,7 @@ __all__ = ["Ended", "Loop", "LoopConfig", "Tick"]
 _LOG = logging.getLogger("robot.loop")
 _SWITCH_S = 0.0005
 _BRAKE_S = 2.0
-"""For coming to rest after what is impossible."""
+"""For coming to rest before the end."""
 _MOVED = 0.02, 0.1
 """Metres and radians by which an arm that held may be off its last command; by more, somebody has
 moved it."""
@@ -79,12 +79,13 @@ class Loop:
                 raise UserError("the server's policy knows no real-time chunking: join otherwise")
 
     def end(self) -> None:
-        """End in the next tick; from any thread."""
+        """Come to rest and end; from any thread."""
         self._ending.set()
 
     def run(self, seconds: float = math.inf) -> Ended:
-        """Until it ends, for so long at most. The robot holds then; chunks and the listener are
-        done with; the robot and the client are not closed.
+        """Until it ends, for so long at most. The arm comes to rest first, but not after the
+        emergency stop, which is at once; then it holds. The listener has been told of all ticks;
+        the robot and the client are not closed.
 
         Raises:
             UserError: the robot is where it must not be: see `Safety.reset`.
@@ -120,9 +121,11 @@ class Loop:
             while True:
                 due = self._clock.wait()
                 ended = self._asked_to_end(due - began, seconds) or self._tick(due)
-                if ended:
-                    return ended
                 self._before = due
+                if ended:
+                    if ended[0] != "emergency":
+                        self._brake()
+                    return ended
         except RobotError as error:
             return "robot", str(error)
         except Impossible as error:
@@ -190,7 +193,7 @@ class Loop:
             self._safety.reset(position)
 
     def _brake(self) -> None:
-        """Come to rest after what is impossible, unless the robot fails or is to hold at once."""
+        """Come to rest within the limits, unless the robot fails or is to hold at once."""
         self._state, end = "holding", time.monotonic() + _BRAKE_S
         with contextlib.suppress(RobotError):
             while not (self._safety.resting or self.emergency.is_set()) and self._before < end:

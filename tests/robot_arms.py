@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.spatial.transform import Rotation
+from scipy.spatial.transform import RigidTransform, Rotation
 
+from robot.grasp import numbers
 from robot.policy import Answer, PolicyError, Request
 from robot.robot import Kind, Observation, RobotError
 
@@ -57,6 +58,11 @@ class Arm:
     def hold(self) -> None:
         self.holds.append(time.monotonic())
 
+    @property
+    def held(self) -> bool:
+        """Whether it was told to hold after all commands."""
+        return bool(self.holds and self.commands) and self.holds[-1] >= self.commands[-1][0]
+
     def solved(self) -> bool:
         return self.done
 
@@ -65,8 +71,9 @@ class Arm:
 
 
 class Circle:
-    """Has a gripper go around a circle in its x, y plane, at a constant speed: from wherever it is
-    seen to be, so that all chunks agree. Chunks are (horizon, 10) `pose_step`s.
+    """Has a gripper go around the circle through HOME with its tangent ahead, at a constant speed:
+    on from where on it (or beside it) the gripper is seen to be. Chunks are (horizon, 10)
+    `pose_step`s.
 
     Args:
         radius: metres.
@@ -88,17 +95,30 @@ class Circle:
             "fps": fps, "horizon": horizon, "actions": "pose_step",
             "egoscaler": {"features": ["prefix"]},
         }  # fmt: skip
-        turn = speed / radius / fps
-        way = [radius * np.sin(turn), radius * (1 - np.cos(turn)), 0.0]
-        axes = Rotation.from_rotvec([0, 0, turn]).as_matrix()
-        self.step = np.concatenate([way, axes[:, 0], axes[:, 1], [0.5]])
+        self._radius, self._turn = radius, speed / radius / fps
         self._horizon, self._seconds = horizon, seconds
         self.requests: list[Request] = []
+        self.gate = threading.Event()
+        self.gate.set()
 
     def infer(self, requests: Sequence[Request]) -> list[Answer | PolicyError]:
         self.requests += requests
         time.sleep(self._seconds)
-        return [Answer(np.tile(self.step, (self._horizon, 1))) for _ in requests]
+        self.gate.wait(5)
+        return [Answer(self.steps(r.observation["observation/pose"])) for r in requests]
+
+    def steps(self, pose: np.ndarray) -> np.ndarray:
+        """(horizon, 10), from a command on."""
+        spoke = pose[:2] - HOME[:2] - [0, self._radius]
+        angle = np.arctan2(spoke[0], -spoke[1]) + self._turn * np.arange(1, self._horizon + 1)
+        way = self._radius * np.stack([np.sin(angle), 1 - np.cos(angle), 0 * angle], axis=1)
+        turned = Rotation.from_rotvec(angle[:, None] * [0.0, 0.0, 1.0]).as_quat()
+        places = np.concatenate([pose[None, :3], HOME[:3] + way])
+        poses = RigidTransform.from_components(
+            places, Rotation.from_quat(np.concatenate([pose[None, 3:7], turned]))
+        )
+        steps = numbers(poses[:-1].inv() * poses[1:])
+        return np.concatenate([steps, np.full((self._horizon, 1), 0.5)], axis=1)
 
     def forget(self, client: str) -> None:
         """Nothing is kept of any."""

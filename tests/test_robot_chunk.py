@@ -19,7 +19,7 @@ from tests.robot_arms import HOME, Circle, off_circle
 
 def circle(begin: float = 0.0, id: int = 1, position: np.ndarray = HOME, count: int = 20) -> Chunk:
     """`count` steps of 0.05 s on the circle."""
-    steps = np.tile(Circle().step, (count, 1))
+    steps = np.tile(Circle().steps(HOME)[0], (count, 1))
     return Chunk(id, begin, 20.0, steps, targets(steps, "pose_step", position), "pose")
 
 
@@ -29,7 +29,7 @@ def pose(command: np.ndarray) -> RigidTransform:
 
 def test_steps_go_round_a_circle() -> None:
     """63 steps of a tenth of a radian: arcs of a known circle, its tangent ahead."""
-    step = Circle(fps=10.0, radius=0.1, speed=0.1).step
+    step = Circle(fps=10.0, radius=0.1, speed=0.1).steps(HOME)[0]
     found = targets(np.tile(step, (63, 1)), "pose_step", HOME)
     assert found.shape == (64, 8)
     assert off_circle(found).max() < 1e-9
