@@ -12,6 +12,20 @@ from training.export.release import Count, Tally
 _POSES = """Camera axes are OpenCV's: x right, y down, z forward. `T_a_b` maps points in frame b to
 frame a; metres, seconds, radians; quaternions are scalar-last (x, y, z, w)."""
 
+_CONVENTIONS = f"""## Conventions
+
+{_POSES}
+
+| column | shape | meaning |
+|---|---|---|
+| `timestamps` | T | seconds from the first displayed frame of the video |
+| `position`, `rotation` | T x 3, T x 4 | T_first_object: the object in the first step's camera |
+| `camera_position`, `camera_rotation` | T x 3, T x 4 | T_first_camera |
+| `action` | T x 9 | the step to the next pose in the object's own frame: translation, then two \
+columns of the rotation matrix; the last is that of standing still |
+| `visible` | T | whether the object was observed at that step, not bridged over |
+| `intrinsics`, `image_size` | 4, 2 | fx, fy, cx, cy and width, height in pixels, lens undone |"""
+
 
 def lerobot_card(repo_id: str, plan: Plan) -> str:
     """README.md of a LeRobot dataset."""
@@ -57,6 +71,12 @@ print(dataset[0]["observation.state"], dataset[0]["task"])
 
 def release_card(repo_id: str, tally: Tally, texts: bool) -> str:
     """README.md of a release without pixels."""
+    parts = [_front(repo_id, tally, texts), _load(repo_id), _CONVENTIONS, _limits(tally)]
+    return "\n\n".join(parts)
+
+
+def _front(repo_id: str, tally: Tally, texts: bool) -> str:
+    """What it is, and how much of it."""
     total = sum(count.clips for count in tally.corpora.values())
     words = "Narrations are in it" if texts else "Narrations are not in it"
     return f"""---
@@ -79,9 +99,11 @@ pixels**: each row points at its source (`corpus`, `corpus_version`, `video_uid`
 
 {_corpora(tally)}
 
-{_scores(tally)}
+{_scores(tally)}"""
 
-## Load
+
+def _load(repo_id: str) -> str:
+    return f"""## Load
 
 ```python
 from datasets import load_dataset
@@ -91,23 +113,12 @@ print(clip["corpus"], clip["video_uid"], clip["timestamps"][0], clip["position"]
 ```
 
 Frames come from the videos: get them from their owners, run `egoscaler index` and `egoscaler
-extract` on them; rows there have the same `clip_id`.
+extract` on them; rows there have the same `clip_id`."""
 
-## Conventions
 
-{_POSES}
-
-| column | shape | meaning |
-|---|---|---|
-| `timestamps` | T | seconds from the first displayed frame of the video |
-| `position`, `rotation` | T x 3, T x 4 | T_first_object: the object in the first step's camera |
-| `camera_position`, `camera_rotation` | T x 3, T x 4 | T_first_camera |
-| `action` | T x 9 | the step to the next pose in the object's own frame: translation, then two \
-columns of the rotation matrix; the last is that of standing still |
-| `visible` | T | whether the object was observed at that step, not bridged over |
-| `intrinsics`, `image_size` | 4, 2 | fx, fy, cx, cy and width, height in pixels, lens undone |
-
-## Licences
+def _limits(tally: Tally) -> str:
+    """What may be done with it, and what not to trust."""
+    return f"""## Licences
 
 {_licences(tally)}
 
