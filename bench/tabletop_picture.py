@@ -1,6 +1,6 @@
 """The tabletop's tasks as pictures: their start, the thing in the gripper, and their end.
 
-    python bench/tabletop_picture.py --out bench/pictures/tabletop.png [--seeds 0,1,2,3]
+    python bench/tabletop_picture.py --out bench/pictures/tabletop.jpg [--seeds 0,1,2,3]
 
 One row for each task, each with its own seed, done by the script.
 """

@@ -62,7 +62,7 @@ def test_goes_round(join: str) -> None:
     all borders of chunks, never stands still, and is commanded on time."""
     policy, arm = Circle(seconds=0.15), Arm()
     with connected(policy) as client:
-        going = Going(arm, client, 2.5, join=join, every_s=0.3, instruction="go round")
+        going = Going(arm, client, 2.0, join=join, every_s=0.3, instruction="go round")
         assert going.ended().reason == "time"
     running = [tick for tick in going.ticks if tick.state == "running"]
     assert len({tick.chunk for tick in running}) >= 4
@@ -88,7 +88,7 @@ def test_goes_round(join: str) -> None:
 def test_rtc_says_what_is_being_done() -> None:
     policy = Circle(seconds=0.1, horizon=30)
     with connected(policy) as client:
-        Going(Arm(), client, 1.5, join="rtc", every_s=0.4).ended()
+        Going(Arm(), client, 1.2, join="rtc", every_s=0.4).ended()
     assert policy.requests[0].prefix is None
     for request in policy.requests[1:]:
         assert request.prefix is not None
@@ -103,7 +103,7 @@ def test_holds_and_goes_on_and_gives_up() -> None:
     policy, arm = Circle(horizon=8), Arm()
     gate = policy.gate
     with connected(policy) as client:
-        going = Going(arm, client, every_s=0.1, stop_after_s=1.0)
+        going = Going(arm, client, every_s=0.1, stop_after_s=0.8)
         until(lambda: len({tick.chunk for tick in going.ticks}) > 3)
         gate.clear()
         until(lambda: going.state() == "holding" and arm.held)
@@ -114,7 +114,7 @@ def test_holds_and_goes_on_and_gives_up() -> None:
         ended = going.ended()
         gate.set()
     assert ended.reason == "hold"
-    assert "no chunk for 1 s: deadline" in ended.message
+    assert "no chunk for 0.8 s: deadline" in ended.message
     held = [tick for tick in going.ticks if tick.state == "holding"]
     assert held[0].chunk is None
     assert np.linalg.norm(still[:3] - HOME[:3]) > 0.01

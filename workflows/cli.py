@@ -20,6 +20,7 @@ from workflows import (
     index,
     pretrain,
     report,
+    robot,
     serve,
     status,
     sweep,
@@ -41,6 +42,7 @@ JOBS: dict[type, tuple[str, Callable[[Any], Any]]] = {
     sweep.SweepConfig: ("sweep", sweep.run),
     demonstrate.DemonstrateConfig: ("demonstrate", demonstrate.run),
     serve.ServeConfig: ("serve", serve.run),
+    robot.RobotConfig: ("robot", robot.run),
     export.ExportConfig: ("export", export.run),
     weights.WeightsConfig: ("weights", weights.run),
 }

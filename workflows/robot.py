@@ -1,0 +1,160 @@
+"""Drive a robot by a policy that is served: the control loop, safety, a live line, a video.
+
+    policy's server ── websocket ──> robot.client ──> robot.loop ──> robot.safety ──> robot
+
+Nothing of Ray runs here. Ctrl-C, SIGUSR1 and --stop-file are emergency stops: the robot holds in
+the next tick, whatever the server does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ego_ops.errors import UserError
+from ego_ops.storage_errors import unreadable
+from workflows import flags
+
+if TYPE_CHECKING:
+    from robot.client import Client
+    from robot.loop import Ended
+    from robot.safety import Safety
+    from workflows.robot_tabletop import Tabled
+
+_CONNECT_S = 30.0
+
+
+@dataclass(frozen=True)
+class RobotConfig:
+    """Drive a robot by a policy that `serve`, or any server of openpi's protocol, serves."""
+
+    server: str = "ws://127.0.0.1:8000"
+    """Address of the policy's server."""
+    robot: Literal["mujoco"] = "mujoco"
+    """`mujoco`: the tabletop's arm, simulated in real time."""
+    task: str = "stack_cube"
+    """Of the tabletop: what lies on it."""
+    seed: int = 0
+    """Of the first episode: where things lie; the next has the next one."""
+    wrist: bool = False
+    """Show the policy the wrist's camera, too."""
+    instruction: str | None = None
+    """What the robot is to do, in words; by default that of the task."""
+    rate: float = 50.0
+    """Commands a second."""
+    join: Literal["latest", "ensemble", "rtc"] = "latest"
+    """How chunks follow each other: `latest` the newest one, `ensemble` their mean, `rtc` real-time
+    chunking, if the policy knows it."""
+    actions: Literal["pose_step", "object_step", "joints"] | None = None
+    """What the server's actions are; by default as it says, or else steps of the gripper."""
+    fps: float | None = None
+    """Actions a second; by default as the server says."""
+    limits: str | None = None
+    """TOML or JSON file of limits: see the page on robots."""
+    token_file: str | None = None
+    """File with the token that the server wants."""
+    ca: str | None = None
+    """Certificates (PEM) for wss://, if not the system's."""
+    seconds: float = 30.0
+    """After which an episode ends that is not solved."""
+    episodes: int = 1
+    """How many, one after the other."""
+    record: str | None = None
+    """Folder of a LeRobot dataset to add the episodes to."""
+    video: str | None = None
+    """MP4 file to write of each episode; the second has -2 in its name, and so on."""
+    stop_file: str | None = None
+    """The robot stops when this file appears."""
+    quiet: bool = False
+    """Print only the results."""
+
+
+def run(config: RobotConfig) -> None:
+    """Play the episodes.
+
+    Raises:
+        UserError: the flags do not fit, there is no server or no robot, it had to stop, or what is
+            asked to be written cannot be.
+    """
+    flags.at_least(config, {"episodes": 1, "seed": 0})
+    try:
+        from robot.client import Client, ClientConfig
+        from robot.limits import Limits, load
+        from robot.safety import Safety
+    except ImportError as error:
+        raise UserError(f"{error.name} is missing: pip install 'egoscaler-ray[eval]'") from error
+    from workflows.robot_tabletop import Tabled
+
+    if not config.seconds > 0:
+        raise UserError(f"--seconds {config.seconds:g}: must be more than 0")
+    limits = load(config.limits) if config.limits else Limits()
+    there = ClientConfig(url=config.server, token=_token(config.token_file), ca=config.ca)
+    arm = Tabled(config.task, config.wrist)
+    with ExitStack() as things:
+        things.callback(arm.robot.close)
+        client = things.enter_context(Client(there))
+        arm.needs = list(client.wait(_CONNECT_S).get("needs", []))
+        _play(config, arm, client, Safety(limits, arm.robot.kind), things)
+
+
+def _play(
+    config: RobotConfig, arm: Tabled, client: Client, safety: Safety, things: ExitStack
+) -> None:
+    """All episodes, and what is said of them."""
+    from robot.loop import LoopConfig
+    from workflows.robot_episode import Episode
+    from workflows.robot_record import recording
+    from workflows.robot_signals import signals
+
+    loop = LoopConfig(
+        instruction=arm.instruction if config.instruction is None else config.instruction,
+        rate=config.rate,
+        join=config.join,
+        actions=config.actions or _known(client) or "pose_step",
+        fps=config.fps,
+    )
+    tape = things.enter_context(recording(config.record, arm.robot, loop.instruction))
+    asked = things.enter_context(signals(config.stop_file))
+    solved = played = 0
+    for number in range(config.episodes):
+        arm.seed = config.seed + number
+        film = _film(config.video, number)
+        episode = Episode(arm.robot, client, safety, loop, film, tape, config.quiet)
+        ended = episode.play(arm.seed, config.seconds, asked)
+        played, solved = played + 1, solved + (ended.reason == "solved")
+        print(_result(config.task, arm.seed, ended, episode.said), flush=True)
+        if ended.reason in ("emergency", "asked"):
+            break
+        if ended.reason in ("robot", "impossible", "hold"):
+            raise UserError(f"the robot stopped: {ended.message}")
+    print(f"{solved} of {played} episodes solved", flush=True)
+
+
+def _known(client: Client) -> Any:
+    """What the server says that its actions are."""
+    said: Mapping[str, Any] = client.offer or {}
+    return said.get("actions") or client.metadata.get("actions")
+
+
+def _film(video: str | None, number: int) -> Path | None:
+    if video is None:
+        return None
+    path = Path(video).expanduser()
+    return path.with_stem(f"{path.stem}-{number + 1}") if number else path
+
+
+def _result(task: str, seed: int, ended: Ended, said: str) -> str:
+    what = "solved" if ended.reason == "solved" else f"not solved: {ended.message}"
+    return f"{task} {seed}: {what}; {said}"
+
+
+def _token(path: str | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        return Path(path).expanduser().read_text("utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error) from error
