@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import bdtr, ndtri
+from scipy.special import bdtr, ndtri, stdtrit
 
 from sim_eval.suite import Floats
 
@@ -99,6 +99,17 @@ def holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(order) - rank) * float(p_values[place])))
         corrected[int(place)] = largest
     return corrected
+
+
+def over_runs(values: Sequence[float], level: float = LEVEL) -> Estimate:
+    """Mean of a figure over runs that differ by their seed, with Student's interval (Biometrika
+    6:1, 1908): what other seeds would give. Of one run the interval is not known: not a number."""
+    found = np.asarray(values, np.float64)
+    mean, count = float(found.mean()), len(found)
+    if count < 2:
+        return Estimate(mean, math.nan, math.nan)
+    half = float(stdtrit(count - 1, (1 + level) / 2) * found.std(ddof=1) / math.sqrt(count))
+    return Estimate(mean, mean - half, mean + half)
 
 
 def quartiles(values: ArrayLike) -> Estimate | None:

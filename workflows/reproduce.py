@@ -1,0 +1,301 @@
+"""The paper's question in miniature: does pre-training on first-person video help a robot?
+
+    rendered clips -> index, extract -> curate
+    scripted demonstrations
+    for each seed: pre-train (with and without curation) -> fine-tune, and once from scratch
+    evaluate all of them on the same episodes -> what differs, and by how much between seeds
+
+Every step is a command of its own with its own folder below `out`, and does what is left of it: so
+this can be stopped and begun again at any time.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from ego_ops.errors import UserError
+from ego_ops.quality_select import Tally
+from sim_eval import policies, results, suites
+from workflows import curate, demonstrate, extract, flags, index, pretrain, reproduce_page, sweep
+from workflows.duration import duration
+from workflows.evaluate_plan import parse_seeds
+from workflows.reproduce_findings import SCRATCH, Findings, Run, find
+
+_HEAD = "reproduce.json"
+_FREE = ("out", "device", "workers", "address")
+"""Flags that may differ when the command is run again: results do not depend on them, except in
+the last bits on another device."""
+_PICTURE_SEED = 7
+
+
+@dataclass(frozen=True)
+class ReproduceConfig:
+    """Pre-train on first-person clips, fine-tune on a robot's, and compare with training from
+    scratch: the paper's question with a tiny model, rendered clips and a simulated robot."""
+
+    out: Path = Path("reproduce")
+    """Folder for all of it; it is bound to the flags that matter to the results."""
+    clips: int = 96
+    """First-person clips of the tabletop's tasks, to render and extract."""
+    curation: Literal["paper", "default", "strict"] = "default"
+    """Limits by which clips are selected: see `egoscaler curate`."""
+    suite: str = "tabletop_plain"
+    """Suite of the robot's tasks; it must have a script that demonstrates them."""
+    tasks: tuple[str, ...] = ("carrot_on_plate",)
+    """Tasks to fine-tune for and to evaluate in."""
+    demonstrations: int = 150
+    """Of each task, by the script."""
+    seeds: str = "0..2"
+    """Seeds of training, as 0..2 or 0,3: each is a whole repetition, from random weights on."""
+    pretrain_steps: int = 1500
+    """Steps of `pi0_tiny` on the clips."""
+    finetune_steps: int = 3000
+    """Steps of `pi0_tiny_finetune` on the demonstrations, with or without pre-training."""
+    batch: int = 32
+    """Samples a step."""
+    episodes: int = 50
+    """Of each task and policy, the same for all policies; none was demonstrated."""
+    replan: int = 8
+    """Actions of a chunk that are done before the policy is asked again."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where policies compute in the evaluation; training takes the GPUs that Ray has."""
+    workers: int | None = None
+    """Processes that render, extract or simulate; by default one a core."""
+    address: str | None = None
+    """Ray cluster to join: see `egoscaler evaluate --help`."""
+
+
+class _Plan(NamedTuple):
+    """Where one policy comes from."""
+
+    arm: str
+    seed: int
+    shards: bool
+    selection: bool
+
+
+def run(config: ReproduceConfig) -> Findings:
+    """Do what is left of all steps, and write what was found.
+
+    Raises:
+        UserError: a step failed, or `out` holds a reproduction with other flags.
+    """
+    seeds = _check(config)
+    begun = time.monotonic()
+    _bind(config)
+    _say(f"[1/6] rendering {config.clips} first-person clips of the tasks")
+    _render(config)
+    _say("[2/6] extracting the trajectories of what is moved")
+    _extract(config)
+    _say("[3/6] curating them")
+    chosen = _curate(config)
+    _say("[4/6] demonstrating the tasks by the suite's script")
+    _demonstrate(config)
+    plans = list(_plans(seeds, chosen.total("ok"), chosen.total("selected")))
+    _say(f"[5/6] training {len(plans)} policies")
+    folders = [_train(config, plan) for plan in plans]
+    _say("[6/6] evaluating them on the same episodes")
+    digests = _evaluate(config, folders)
+    made = zip(plans, folders, digests, strict=True)
+    runs = [Run(plan.arm, plan.seed, folder, digest) for plan, folder, digest in made]
+    found = find(runs, results.table(str(config.out / "evaluation")))
+    path = reproduce_page.write(config.out, found, _numbers(config, chosen))
+    print(reproduce_page.table(found))
+    print(f"{duration(time.monotonic() - begun)} in all; the whole is in {path}")
+    return found
+
+
+def _check(config: ReproduceConfig) -> list[int]:
+    """The seeds.
+
+    Raises:
+        UserError: a flag makes no sense.
+    """
+    least = {"clips": 1, "demonstrations": 1, "pretrain_steps": 1, "finetune_steps": 1}
+    flags.at_least(config, {**least, "batch": 1, "episodes": 1, "replan": 1, "workers": 1})
+    known = suites.get(config.suite).tasks
+    if not config.tasks or (missing := [task for task in config.tasks if task not in known]):
+        named = ", ".join(missing) if config.tasks else "none"
+        raise UserError(f"--tasks {named}: {config.suite} has {', '.join(known)}")
+    return list(parse_seeds(config.seeds))
+
+
+def _bind(config: ReproduceConfig) -> None:
+    """Keep the flags beside the results, or see that they are those that are there."""
+    wanted = {name: value for name, value in asdict(config).items() if name not in _FREE}
+    wanted = json.loads(json.dumps(wanted))
+    path = config.out / _HEAD
+    if not path.exists():
+        config.out.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(wanted, indent=1) + "\n")
+        return
+    try:
+        there = dict(json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path}: damaged; use another --out") from error
+    for name, value in wanted.items():
+        if there.get(name) != value:
+            flag = f"--{name.replace('_', '-')}"
+            raise UserError(
+                f"{config.out} was begun with {flag} {there.get(name)}, not {value}: use another "
+                "--out"
+            )
+
+
+def _render(config: ReproduceConfig) -> None:
+    root = config.out / "clips"
+    made = root / "made.json"
+    if made.exists():
+        print(f"  {config.clips} clips are there already")
+        return
+    try:
+        from ego_ops import synthetic
+    except ImportError as error:
+        raise UserError(
+            f"{error.name} is missing, the clips need it: pip install 'egoscaler-ray[demo]'"
+        ) from error
+
+    done: list[int] = []
+
+    def count(_: str, number: int) -> None:
+        done.append(number)
+        if len(done) % 10 == 0:
+            print(f"  {len(done)} of {config.clips}", flush=True)
+
+    synthetic.write_corpora(
+        {"egodex": root}, config.clips, _PICTURE_SEED, on_clip=count, workers=config.workers
+    )
+    made.write_text(json.dumps({"clips": config.clips, "seed": _PICTURE_SEED}))
+
+
+def _extract(config: ReproduceConfig) -> None:
+    manifest = str(config.out / "manifest")
+    index.run(index.IndexConfig("egodex", str(config.out / "clips"), manifest))
+    extract.run(
+        extract.ExtractConfig(
+            manifest, _shards(config), workers=config.workers, address=config.address
+        )
+    )
+
+
+def _curate(config: ReproduceConfig) -> Tally:
+    return curate.run(
+        curate.CurateConfig(_shards(config), str(_selection(config)), config.curation)
+    )
+
+
+def _demonstrate(config: ReproduceConfig) -> None:
+    demonstrate.run(
+        demonstrate.DemonstrateConfig(
+            config.suite,
+            config.tasks,
+            config.demonstrations,
+            out=_demonstrations(config),
+            workers=config.workers,
+            address=config.address,
+            quiet=True,
+        )
+    )
+
+
+def _plans(seeds: Sequence[int], extracted: int, selected: int) -> Iterator[_Plan]:
+    """Which policies to train."""
+    arms = [(SCRATCH, False, False)]
+    if extracted:
+        arms.append(("all clips", True, False))
+    else:
+        _say("no clip gave a trajectory: there is nothing to pre-train on")
+    if 0 < selected < extracted:
+        arms.append(("curated", True, True))
+    else:
+        _say(f"curation selects {selected} of {extracted} clips: there is nothing to tell apart")
+    for seed in seeds:
+        for arm, shards, selection in arms:
+            yield _Plan(arm, seed, shards, selection)
+
+
+def _train(config: ReproduceConfig, plan: _Plan) -> Path:
+    """Pre-train, unless from scratch, and fine-tune. The folder of the fine-tuning."""
+    name = f"{plan.arm.replace(' ', '-')}-{plan.seed}"
+    options = [f"seed={plan.seed}"]
+    if plan.shards:
+        more = [f"sources.shards.selection={_selection(config)}"] if plan.selection else []
+        policy = pretrain.run(
+            pretrain.PretrainConfig(
+                "pi0_tiny",
+                data=_shards(config),
+                **_shared(
+                    config,
+                    f"pretrained/{name}",
+                    config.pretrain_steps,
+                    [*options, *more, "held_out=0"],  # what is asked is what it does for robots
+                ),
+            )
+        )
+        options.append(f"initial={policy.absolute()}")
+    policy = pretrain.run(
+        pretrain.PretrainConfig(
+            "pi0_tiny_finetune",
+            robot_data=(f"robot={_demonstrations(config)}",),
+            **_shared(config, f"policies/{name}", config.finetune_steps, options),
+        )
+    )
+    return policy.parent
+
+
+def _shared(config: ReproduceConfig, name: str, steps: int, options: list[str]) -> dict[str, Any]:
+    """Flags of `train` that all runs have."""
+    every = max(1, steps // 5)
+    return {
+        "out": str(config.out / name),
+        "steps": steps,
+        "batch": config.batch,
+        "option": (*options, f"validate_every={every}", f"save_every={every}"),
+        "address": config.address,
+        "quiet": True,
+    }
+
+
+def _evaluate(config: ReproduceConfig, folders: Sequence[Path]) -> list[str]:
+    """Play the episodes. The policies' digests."""
+    options = sweep.SweepConfig(
+        tasks=config.tasks,
+        episodes=config.episodes,
+        replan=config.replan,
+        device=config.device,
+        workers=config.workers,
+        out=str(config.out / "evaluation"),
+        address=config.address,
+        suites=config.suite,
+        policies=",".join(map(str, folders)),
+    )
+    sweep.run(options)
+    return [policies.named(str(folder), options.compute).digest for folder in folders]
+
+
+def _numbers(config: ReproduceConfig, chosen: Tally) -> dict[str, Any]:
+    """What the page says of how it was made."""
+    counts = {what: chosen.total(what) for what in ("clips", "ok", "selected")}
+    flags_of = {name: value for name, value in asdict(config).items() if name not in _FREE}
+    return {"counts": counts, "flags": flags_of}
+
+
+def _shards(config: ReproduceConfig) -> str:
+    return str(config.out / "shards")
+
+
+def _selection(config: ReproduceConfig) -> Path:
+    return (config.out / "selection.parquet").absolute()
+
+
+def _demonstrations(config: ReproduceConfig) -> str:
+    return str(config.out / "demonstrations")
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
