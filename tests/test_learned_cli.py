@@ -6,7 +6,6 @@ The networks are random, so no trajectory is right: every clip must end in a row
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import json
 import os
@@ -32,12 +31,9 @@ from ego_ops.perception.learned.detect import Detector
 from ego_ops.perception.learned.device import Device
 from ego_ops.perception.learned.segment import Prompts
 from ego_ops.perception.learned.segment_video import SamVideo
-from ego_ops.synthetic import WRITERS, write_clip
-from tests import egodex_files, tiny_models
+from tests import egodex_files, rendered_corpora, tiny_models
 from workflows import cli
 
-SCALE = {"ego4d": 0.25, "egoexo4d": 0.25, "hdepic": 0.25, "nymeria": 0.5}
-"""Of the pictures' published size."""
 ENDS = {
     "no_object", "too_few_tracks", "nothing_moves", "lost_track", "uncertain_pose", "poor_fit",
     "implausible_motion", "implausible_depth",
@@ -57,31 +53,27 @@ def broken(weights: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a corpus of one clip for each format."""
-    root = tmp_path_factory.mktemp("corpora")
-    for name, scale in SCALE.items():
-        module = importlib.import_module(f"ego_ops.synthetic.{name}")
-        filmed = [module.record(root / name, 0, 5, scale)]
-        WRITERS[name].annotate(root / name, filmed, 5)
-    write_clip(root / "egodex", 0, 5, (480, 270), 0.010)
-    return root
+def corpora(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A corpus of one clip in each format, by name."""
+    made = {
+        name: rendered_corpora.corpus(tmp_path_factory, name) for name in rendered_corpora.SCALE
+    }
+    return made | {"egodex": rendered_corpora.egodex(tmp_path_factory, (480, 270))}
 
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_five_corpora_from_their_files_to_rows(
-    rendered: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    corpora: dict[str, Path], weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     where, out = str(tmp_path / "manifest"), str(tmp_path / "shards")
-    for name in WRITERS:
-        assert cli.main(["index", "--corpus", name, "--root", str(rendered / name),
-                         "--out", where]) == 0  # fmt: skip
+    for name, root in corpora.items():
+        assert cli.main(["index", "--corpus", name, "--root", str(root), "--out", where]) == 0
     extract = ["extract", "--perception", "learned", "--manifest", where, "--out", out,
                "--workers", "2", "--quiet", "--option", f"weights={weights}", "tracker=lk",
                "fps=10"]  # fmt: skip
     assert cli.main(extract) == 0
     rows = [row for table in shards.read(out, None, None) for row in table.to_pylist()]
-    assert sorted(row["corpus"] for row in rows) == sorted(WRITERS)
+    assert sorted(row["corpus"] for row in rows) == sorted(corpora)
     for row in rows:
         assert row["status"] in ("ok", "rejected"), row["detail"]
         assert row["status"] == "ok" or row["reason"] in ENDS, row["detail"]
@@ -92,11 +84,11 @@ def test_five_corpora_from_their_files_to_rows(
     assert cli.main(["status", "--out", out, "--json"]) == 0
     state = json.loads(capsys.readouterr().out)
     assert {name: one["clips"] for name, one in state["corpora"].items()} == dict.fromkeys(
-        WRITERS, 1
+        corpora, 1
     )
     page, selection = tmp_path / "report.html", tmp_path / "selection.parquet"
     assert cli.main(["report", "--shards", out, "--out", str(page)]) == 0
-    assert all(name in page.read_text() for name in WRITERS)
+    assert all(name in page.read_text() for name in corpora)
     assert cli.main(["curate", "--shards", out, "--out", str(selection)]) == 0
     good = {row["clip_id"] for row in rows if row["status"] == "ok"}
     chosen = [row for table in selected(str(selection)).read() for row in table.to_pylist()]

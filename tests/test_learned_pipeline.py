@@ -45,9 +45,9 @@ from ego_ops.perception.tracks import Tracks
 from ego_ops.pipeline import load
 from ego_ops.recording import Recording
 from ego_ops.storage import store
-from ego_ops.synthetic import render, write_clip
+from ego_ops.synthetic import render
 from ego_ops.synthetic.scene import sample_scene
-from tests import egodex_files, pipelines, tiny_models
+from tests import egodex_files, pipelines, rendered_corpora, tiny_models
 from tests.noted import Noted
 from workflows import cli
 
@@ -62,8 +62,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Clip]:
-    root = tmp_path_factory.mktemp("egodex")
-    write_clip(root, 0, 0, SIZE, 0.010)
+    root = rendered_corpora.egodex(tmp_path_factory, SIZE)
     (clip,) = egodex.index(str(root))
     return root, clip
 

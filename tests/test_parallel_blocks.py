@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -75,7 +77,15 @@ def test_heads_are_exact_under_autocast() -> None:
         assert bare(model).projector(torch.randn(2, 16)).dtype == torch.bfloat16
 
 
-def test_compiled_blocks_are_compiled_once_for_all_layers() -> None:
+@pytest.mark.parametrize(
+    "backend",
+    ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)],  # half a minute of g++
+)
+def test_compiled_blocks_are_compiled_once_for_all_layers(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is traced and differentiated is the same for both; only inductor writes its own code."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
     torch._dynamo.reset()
     counters = torch._dynamo.utils.counters
     counters.clear()

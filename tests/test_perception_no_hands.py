@@ -30,6 +30,7 @@ from ego_ops.storage import LocalStore
 from ego_ops.synthetic import egodex as writer
 from ego_ops.synthetic.render import render_scene
 from ego_ops.synthetic.scene import sample_scene
+from tests import rendered_corpora
 from tests.simulated import CAMERA, Simulated, simulate
 
 SIZE = (640, 360)
@@ -194,8 +195,7 @@ def right(root: Path, clip: Clip, found: Extraction) -> bool:
 
 @pytest.fixture(scope="module")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Clip]:
-    root = tmp_path_factory.mktemp("egodex")
-    synthetic.write_clip(root, 0, 0, SIZE, 0.010)
+    root = rendered_corpora.egodex(tmp_path_factory, SIZE)
     (clip,) = egodex.index(str(root))
     return root, clip
 

@@ -20,30 +20,19 @@ from ego_ops.clip import Clip
 if importlib.util.find_spec("mujoco") is None:  # importing it would settle how it renders
     pytest.skip("the extra `demo` is not installed", allow_module_level=True)
 
-from ego_ops.synthetic import WRITERS, imu, mps
+from ego_ops.synthetic import imu, mps
 from ego_ops.synthetic.aria_device import SIZE, T_UPRIGHT_SENSOR, aria_camera, glasses
 from ego_ops.synthetic.scene import sample_scene
 from ego_ops.synthetic.take import Take
 from ego_ops.synthetic.video import write_h264
-
-SCALE = {"ego4d": 0.25, "egoexo4d": 0.25, "hdepic": 0.25, "nymeria": 0.5}
+from tests import rendered_corpora
+from tests.rendered_corpora import SCALE
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """A corpus of one small video each, made when it is first asked for."""
-    made = {}
-
-    def make(name):
-        if name not in made:
-            root = tmp_path_factory.mktemp(name)
-            module = importlib.import_module(f"ego_ops.synthetic.{name}")
-            filmed = [module.record(root, number, 5, SCALE[name]) for number in range(1)]
-            WRITERS[name].annotate(root, filmed, 5)
-            made[name] = root
-        return made[name]
-
-    return make
+    """A corpus of one small video each."""
+    return lambda name: rendered_corpora.corpus(tmp_path_factory, name)
 
 
 def indexed(name, root):
