@@ -43,11 +43,11 @@ def _made(factory: pytest.TempPathFactory, name: str, write: Callable[[Path], ob
     base = factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         base = base.parent  # where the folders of all processes lie
-    root, unfinished = base / f"rendered-{name}", base / f"unfinished-{name}"
+    root = base / f"rendered-{name}"
     with open(base / f"{name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not root.exists():
-            unfinished.mkdir()
+            unfinished = factory.mktemp(name)
             write(unfinished)
             unfinished.rename(root)
     return root
