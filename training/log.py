@@ -13,8 +13,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from torch.utils.tensorboard import SummaryWriter
-
 from ego_ops.storage_errors import unwritable
 
 FILE = "metrics.jsonl"
@@ -41,6 +39,8 @@ class Log:
         Raises:
             UserError: the folder cannot be written to.
         """
+        from torch.utils.tensorboard import SummaryWriter  # seconds: who only reads has no need
+
         self._path = Path(folder) / FILE
         last = -1 if resume_step is None else resume_step
         try:
