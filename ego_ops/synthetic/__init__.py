@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ego_ops.errors import UserError
-from ego_ops.synthetic import ego4d, egodex, egoexo4d, hdepic, nymeria
+from ego_ops.synthetic import ego4d, egodex, egoexo4d, hdepic, nymeria, tabletop
 from ego_ops.synthetic.egodex import write_clip
 from ego_ops.synthetic.render import Shot, intrinsics, load_mujoco, render_scene
 from ego_ops.synthetic.scene import Scene, sample_scene
@@ -49,8 +49,10 @@ WRITERS: Mapping[str, Writer] = {
     "hdepic": Writer(hdepic.record, hdepic.annotate),
     "nymeria": Writer(nymeria.record, nymeria.annotate),
     "egodex": Writer(egodex.record, egodex.annotate),
+    "tabletop": Writer(tabletop.record, egodex.annotate),
 }
-"""By the name that `egoscaler index --corpus` takes."""
+"""By the name that `egoscaler index --corpus` takes, but for `tabletop`: clips of the tasks of the
+suite of that name, written as EgoDex's, so that they are indexed by `--corpus egodex`."""
 
 
 def write_corpora(

@@ -41,23 +41,43 @@ def write_clip(
     Raises:
         UserError: there is nothing to render with.
     """
-    scene = sample_scene(seed, index)
     path = recording_of(root, index)
+    return write_scene(root, path, sample_scene(seed, index), size, pose_offset_s)
+
+
+def write_scene(
+    root: Path,
+    path: Path,
+    scene: Scene,
+    size: tuple[int, int],
+    pose_offset_s: float,
+    focal: float | None = None,
+) -> Path:
+    """Render a scene and write its three files, the HDF5 file `path` last.
+
+    Args:
+        path: {root}/{task}/{n}.hdf5.
+        size, pose_offset_s: see `write_clip`.
+        focal: focal length in pixels; by default that of EgoDex's camera.
+
+    Raises:
+        UserError: there is nothing to render with.
+    """
     task, name = path.parent.name, path.stem
     (root / task).mkdir(parents=True, exist_ok=True)
     (root / "truth" / task).mkdir(parents=True, exist_ok=True)
-    noise = np.random.default_rng([seed, index, 2])
+    noise = np.random.default_rng([*scene.seed, 2])
     seen: list[float] = []
 
     def frames() -> Iterator[NDArray[np.uint8]]:
-        for shot in render.render_scene(scene, scene.times, size):
+        for shot in render.render_scene(scene, scene.times, size, focal=focal):
             seen.append(shot.visible_fraction)
             yield render.expose(shot.image, noise)
 
     rate = int(_BITS_PER_PIXEL * size[0] * size[1] * FPS)
     write_mpeg4(root / task / f"{name}.mp4", frames(), size, FPS, rate)
     _write_truth(root / "truth" / task / f"{name}.npz", scene, np.array(seen))
-    _write_annotation(path, scene, size, pose_offset_s)
+    _write_annotation(path, scene, render.intrinsics(size, focal), pose_offset_s)
     return path
 
 
@@ -86,13 +106,13 @@ def _write_truth(path: Path, scene: Scene, visible: Floats) -> None:
 
 
 def _write_annotation(
-    path: Path, scene: Scene, size: tuple[int, int], pose_offset_s: float
+    path: Path, scene: Scene, intrinsic: NDArray[np.float32], pose_offset_s: float
 ) -> None:
     rng = np.random.default_rng([*scene.seed, 3])
     recorded = skeleton.transforms(scene, scene.times - pose_offset_s)
     part = path.with_suffix(".part")
     with h5py.File(part, "w") as file:
-        file["camera/intrinsic"] = render.intrinsics(size)
+        file["camera/intrinsic"] = intrinsic
         for joint, poses in recorded.items():
             file[f"transforms/{joint}"] = poses.astype(np.float32)
             if joint != "camera":

@@ -43,34 +43,34 @@ def side_grasp(thing: Thing, pitch: float, roll: float, height: float, side: str
     for ahead in np.arange(0.048, 0.101, 0.008):
         before = RigidTransform.from_translation([-ahead, 0, -0.004])
         pose = _slide_to_touch(level * before, thing.distance)
-        fingers = {d: _close_digit(d, 0.0, pose, thing.distance) for d in hand.DIGITS[1:]}
+        fingers = {d: close_digit(d, 0.0, pose, thing.distance) for d in hand.DIGITS[1:]}
         for opposition in np.radians([55, 70, 85, 95, 105, 115]):
-            thumb = _close_digit("Thumb", opposition, pose, thing.distance)
+            thumb = close_digit("Thumb", opposition, pose, thing.distance)
             grasp = Grasp(pose, fingers | {"Thumb": thumb}, float(opposition))
             # The further the thumb stands off, the lower it lies and the less it hides.
             cost = _looseness(grasp, thing) - 0.002 * opposition
             if cost < least:
                 best, least = grasp, cost
     assert best is not None
-    return best if side == "right" else _mirrored(best)
+    return best if side == "right" else mirrored(best)
 
 
 def _looseness(grasp: Grasp, thing: Thing) -> float:
     """How far finger tips are off a thing, and other parts inside it, metres in all."""
     off = 0.0
     for digit, bend in grasp.bend.items():
-        gaps = _gaps(digit, bend[None], grasp.opposition, grasp.hand_to_thing, thing.distance)[0]
-        off += min(max(gaps[2], 0.0), 0.02) + 20 * max(-gaps.min() - 0.002, 0.0)
+        apart = gaps(digit, bend[None], grasp.opposition, grasp.hand_to_thing, thing.distance)[0]
+        off += min(max(apart[2], 0.0), 0.02) + 20 * max(-apart.min() - 0.002, 0.0)
     return off
 
 
-def _mirrored(grasp: Grasp) -> Grasp:
+def mirrored(grasp: Grasp) -> Grasp:
     """The left hand's grasp of a thing that is its own mirror image in x."""
     matrix = np.diag([-1.0, 1, 1, 1]) @ grasp.hand_to_thing.as_matrix() @ np.diag([1.0, 1, -1, 1])
     return Grasp(RigidTransform.from_matrix(matrix), grasp.bend, grasp.opposition)
 
 
-def _spheres(digit: str, bend: Floats, opposition: float) -> tuple[Floats, Floats]:
+def digit_spheres(digit: str, bend: Floats, opposition: float) -> tuple[Floats, Floats]:
     """Spheres that fill the bones of a right hand's digit: centres (N, 3, 5, 3), radii (3, 5).
 
     Args:
@@ -84,7 +84,7 @@ def _spheres(digit: str, bend: Floats, opposition: float) -> tuple[Floats, Float
     return centres, radii[:3, None] + share * np.diff(radii)[:, None]
 
 
-def _gaps(
+def gaps(
     digit: str, bend: Floats, opposition: float, pose: RigidTransform, thing: Distance
 ) -> Floats:
     """(N, 3) metres between each bone of a right hand's digit and a thing.
@@ -93,12 +93,12 @@ def _gaps(
         bend: (N, 3) radians.
         pose: T_thing_hand.
     """
-    centres, radii = _spheres(digit, bend, opposition)
+    centres, radii = digit_spheres(digit, bend, opposition)
     distance = thing(pose.apply(centres.reshape(-1, 3))).reshape(centres.shape[:3])
     return np.asarray((distance - radii).min(axis=2))
 
 
-def _palm_gap(pose: RigidTransform, thing: Distance) -> float:
+def palm_gap(pose: RigidTransform, thing: Distance) -> float:
     palm = hand.palm_spheres()
     return float((thing(pose.apply(palm[:, :3])) - palm[:, 3]).min())
 
@@ -107,12 +107,12 @@ def _slide_to_touch(pose: RigidTransform, thing: Distance, gap: float = 0.001) -
     """Move a hand along its palm's normal, from 12 cm away, until the palm touches."""
     for back in np.arange(0.12, -0.05, -0.001):
         moved = pose * RigidTransform.from_translation([0, back, 0])
-        if _palm_gap(moved, thing) < gap:
+        if palm_gap(moved, thing) < gap:
             return moved
     return pose
 
 
-def _close_digit(
+def close_digit(
     digit: str, opposition: float, pose: RigidTransform, thing: Distance, press: float = 0.001
 ) -> Floats:
     """Bend a right hand's digit until its bones touch, the inner joints first: (3,) radians.
@@ -127,7 +127,7 @@ def _close_digit(
     free = np.ones(3, bool)
     while free.any() and steps > 0:
         trials = bend + np.arange(1.0, steps + 1)[:, None] * np.where(free, step, 0.0)
-        hit = free & (_gaps(digit, trials, opposition, pose, thing) < -press)
+        hit = free & (gaps(digit, trials, opposition, pose, thing) < -press)
         first = int(np.argmax(hit.any(axis=1))) if hit.any() else steps
         bend = bend + first * np.where(free, step, 0.0)
         if not hit.any():

@@ -45,11 +45,15 @@ class Shot:
         return float(self.mask.sum() / max(1, self.whole.sum()))
 
 
-def intrinsics(size: tuple[int, int]) -> NDArray[np.float32]:
+def intrinsics(size: tuple[int, int], focal: float | None = None) -> NDArray[np.float32]:
     """(3, 3) camera matrix as EgoDex publishes it: the principal point is counted from the
-    picture's corner, and lies half a pixel less where pixel centres are at whole numbers."""
+    picture's corner, and lies half a pixel less where pixel centres are at whole numbers.
+
+    Args:
+        focal: focal length in pixels; by default that of EgoDex's camera.
+    """
     width, height = size
-    focal = mjcf.FOCAL * width
+    focal = mjcf.FOCAL * width if focal is None else focal
     return np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]], np.float32)
 
 
@@ -89,18 +93,23 @@ def load_mujoco() -> Any:
 
 
 def render_scene(
-    scene: Scene, times: Floats, size: tuple[int, int] = (960, 540), depth: bool = False
+    scene: Scene,
+    times: Floats,
+    size: tuple[int, int] = (960, 540),
+    depth: bool = False,
+    focal: float | None = None,
 ) -> Iterator[Shot]:
     """Render `scene` at `times` (seconds), one `Shot` after the other.
 
     Args:
-        size: (width, height) pixels; the field of view is EgoDex's.
+        size: (width, height) pixels.
         depth: whether to render depth as well.
+        focal: focal length in pixels; by default that of EgoDex's camera.
 
     Raises:
         UserError: there is nothing to render with.
     """
-    with Studio(scene, size) as studio:
+    with Studio(scene, size, focal) as studio:
         yield from studio.shots(times, depth)
 
 

@@ -132,14 +132,14 @@ def _furnished(bare: Scene, rng: np.random.Generator, goal: Floats) -> Scene:
     if recipe.bowl:
         bowl = things.bowl(rng, "bowl", (0.13, 0.055, 0.0))
         fixed.append(Placed(bowl, layout.standing(bowl, goal - [0.16 * sign, 0.01], 0.0)))
-    scattered = layout.scatter(rng, fixed, _kept_clear(bare), count=6)
+    scattered = layout.scatter(rng, fixed, kept_clear(bare), count=6)
     return Scene(
         recipe, bare.seed, bare.frames, bare.contact, bare.release, bare.thing,
         (*fixed, *scattered), bare.camera, bare.object, bare.arms,
     )  # fmt: skip
 
 
-def _kept_clear(scene: Scene) -> Floats:
+def kept_clear(scene: Scene) -> Floats:
     """(K, 4) spheres around all that moves, and along the lines of sight to the thing."""
     times = scene.times[::3]
     thing = scene.object(times).translation

@@ -40,7 +40,7 @@ class Thing:
     gloss: float = 0.15
 
 
-def _box_distance(size: Floats) -> Distance:
+def box_distance(size: Floats) -> Distance:
     half = size / 2
 
     def distance(points: Floats) -> Floats:
@@ -51,7 +51,7 @@ def _box_distance(size: Floats) -> Distance:
     return distance
 
 
-def _turned_distance(profile: Floats, middle: float) -> Distance:
+def turned_distance(profile: Floats, middle: float) -> Distance:
     """Distance from a solid of revolution; `profile` (P, 2) as `meshes.lathe` takes it.
 
     Args:
@@ -93,7 +93,7 @@ def box(rng: np.random.Generator, name: str, size: tuple[float, float, float]) -
     texture = textures.finish(printed, rng)
     mesh = meshes.box(sides, atlas=True)
     reach = float(np.hypot(x, z) / 2)
-    return Thing(name, mesh, texture, _box_distance(sides), y, reach, x, z)
+    return Thing(name, mesh, texture, box_distance(sides), y, reach, x, z)
 
 
 def book(rng: np.random.Generator, name: str, size: tuple[float, float, float]) -> Thing:
@@ -138,7 +138,7 @@ def _turned(
     # The label's middle, not the joint of its two halves, faces +z (u = 0).
     around = np.roll(np.hstack(halves), columns // 4, axis=1)
     texture[first:last] = textures.finish(around, rng)
-    distance = _turned_distance(points, top / 2)
+    distance = turned_distance(points, top / 2)
     return Thing(name, mesh, texture, distance, top, radius, 2 * radius, 2 * radius, gloss)
 
 

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ego_ops.synthetic import meshes
+from ego_ops.synthetic.lofts import loft
 from ego_ops.synthetic.meshes import Mesh
-from sim_eval.suites.tabletop import shapes
 
 CUBE = 0.036
 """Edge of a cube, metres."""
@@ -72,7 +72,7 @@ def spoon() -> Thing:
         f'<geom type="box" pos="0.064 0 -0.0005" size="{_text(0.018, 0.0165, 0.004)}" '
         f'mass="0.010" {_HIDDEN}/>'
     )
-    mesh = {"spoon": shapes.loft(middle, width, height, dip)}
+    mesh = {"spoon": loft(middle, width, height, dip)}
     return Thing(touching + _visual("spoon", "spoon"), mesh, rest=0.0045, reach=0.088)
 
 
@@ -84,7 +84,7 @@ def carrot() -> Thing:
         s, [0, 0.04, 0.12, 0.5, 0.9, 1], [0.008, 0.0145, 0.017, 0.0138, 0.0075, 0.002]
     )
     radius = radius + 0.0004 * np.sin(41 * s) + 0.0003 * np.sin(67 * s)  # rings
-    body = shapes.loft(np.stack([x, 0 * x, 0 * x], axis=1), radius, radius)
+    body = loft(np.stack([x, 0 * x, 0 * x], axis=1), radius, radius)
     touching = "".join(
         f'<geom type="capsule" fromto="{_text(a, 0, 0, b, 0, 0)}" size="{r}" mass="{m}" {_HIDDEN}/>'
         for a, b, r, m in (
@@ -113,10 +113,10 @@ def eggplant() -> Thing:
     radius = radius * np.sqrt(np.clip(1 - ((0.28 - s) / 0.285) ** 2, 0.01, 1) ** (s < 0.28))
     radius[-1] = 0.008
     straight = np.stack([x, 0 * x, 0 * x], axis=1)
-    body = shapes.loft(straight, radius, radius)
+    body = loft(straight, radius, radius)
     cap_x = np.linspace(0.036, 0.056, 8)
     cap = np.array([0.0168, 0.0172, 0.0166, 0.0155, 0.0135, 0.0105, 0.007, 0.004])
-    calyx = shapes.loft(np.stack([cap_x, 0 * cap_x, 0 * cap_x], axis=1), cap, cap)
+    calyx = loft(np.stack([cap_x, 0 * cap_x, 0 * cap_x], axis=1), cap, cap)
     touching = (
         f'<geom type="sphere" pos="-0.024 0 0" size="0.0245" mass="0.030" {_HIDDEN}/>'
         f'<geom type="capsule" fromto="-0.015 0 0 0.008 0 0" size="0.0215" mass="0.020" {_HIDDEN}/>'

@@ -1,0 +1,24 @@
+"""First-person clips of the tabletop's tasks, in EgoDex's format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ego_ops.synthetic import egodex
+from ego_ops.synthetic.tabletop_scene import CHORES, sample_tabletop, view
+
+SIZE = (640, 360)
+"""Pixels: small, since these clips are to be many; the narrower view makes up for it."""
+
+
+def record(root: Path, number: int, seed: int) -> Path:
+    """Clip number `number`, which shows task `number % 4`: {root}/{task}/{n}.mp4 and .hdf5, and
+    {root}/truth/{task}/{n}.npz. Returns the HDF5 file.
+
+    Raises:
+        UserError: there is nothing to render with.
+    """
+    scene = sample_tabletop(seed, number)
+    task = CHORES[number % len(CHORES)].recipe.task
+    path = root / task / f"{number // len(CHORES)}.hdf5"
+    return egodex.write_scene(root, path, scene, SIZE, 0.010, view(scene) * SIZE[0])
