@@ -58,6 +58,7 @@ class Batcher(Generic[Q, A]):
         self._jobs: deque[Callable[[], None]] = deque()
         self._expected: int | None = None
         self._closing = False
+        self._computing: tuple[float, list[Waiting[Q, A]]] | None = None
         self._ended = self._loop.create_future()
         self._everyone = self.line()
         threading.Thread(target=self._work, name="policy", daemon=True).start()
@@ -66,6 +67,20 @@ class Batcher(Generic[Q, A]):
     def waiting(self) -> int:
         """Requests in the queue."""
         return self._turns.count
+
+    @property
+    def computing_s(self) -> float:
+        """Seconds that the call under way has taken; 0 where there is none."""
+        now = self._computing
+        return time.monotonic() - now[0] if now else 0.0
+
+    def give_up(self, why: str) -> None:
+        """Tell those whose call is under way, and those who wait, that they get no answer: the
+        model hangs. What it says later is dropped."""
+        with self._changed:
+            now, left = self._computing, self._turns.clear()
+        for one in [*(now[1] if now else []), *left]:
+            self._settle_one(one, Outcome(PolicyError(why), since=one.since))
 
     def expect(self, count: int | None) -> None:
         """Say how many requests there can be at once: when so many wait, nobody waits for more.
@@ -195,7 +210,9 @@ class Batcher(Generic[Q, A]):
 
     def _call(self, model: Model[Q, A], some: list[Waiting[Q, A]]) -> None:
         begun = time.monotonic()
+        self._computing = begun, some
         answers = answers_of(model, [one.request for one in some])
+        self._computing = None
         ended = time.monotonic()
         with self._changed:
             self._turns.answered(some, ended)

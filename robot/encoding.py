@@ -235,5 +235,5 @@ def _msgpack() -> Any:
     try:
         import msgpack
     except ImportError as error:
-        raise UserError("msgpack is missing: pip install 'egoscaler-ray[eval]'") from error
+        raise UserError("msgpack is missing: pip install 'egoscaler-ray[robot]'") from error
     return msgpack

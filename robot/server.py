@@ -64,14 +64,17 @@ class Server:
         self._watch: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
+        self.hung = asyncio.Event()
+        """Set while a call of the policy takes longer than `Limits.infer_s`."""
 
     @property
     def ready(self) -> bool:
-        """Whether requests are answered now: it listens, has a policy and is not draining."""
+        """Whether requests are answered now: it listens, has a policy that does not hang, and is
+        not draining."""
         shared = self._shared
         if shared is None or self._websockets is None:
             return False
-        return shared.policy is not None and not shared.draining
+        return shared.policy is not None and not (shared.draining or self.hung.is_set())
 
     async def start(self) -> int:
         """Listen. Returns the port.
@@ -193,11 +196,23 @@ class Server:
         return None if reply is None else connection.respond(reply.status, reply.text)
 
     async def _look(self) -> None:
-        """Hang up on clients that are too slow."""
+        """Hang up on clients that are too slow, and give up a call that is."""
         while self._websockets is not None:
             await asyncio.sleep(_LOOK_S)
+            self._look_at_the_call()
             for connection in list(self._websockets.all_connections):
                 cast(Connection, connection).look(self._config.limits)
+
+    def _look_at_the_call(self) -> None:
+        assert self._shared is not None
+        batcher, most = self._shared.batcher, self._config.limits.infer_s
+        if batcher.computing_s <= most:
+            self.hung.clear()
+            return
+        if not self.hung.is_set():
+            self.hung.set()
+            _LOG.error("the policy hangs: a call of it takes longer than %g s", most)
+        batcher.give_up(f"the policy hangs: no answer for more than {most:g} s")
 
     async def _drain(self) -> None:
         if self._shared is not None and self._websockets is not None:

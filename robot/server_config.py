@@ -30,6 +30,12 @@ class Limits:
     """How long a client may leave answers unread that fill its connection."""
     unread_bytes: int = 1 << 22
     """Of answers that wait for a client to read them."""
+    request_bytes: int = 1 << 28
+    """Of all clients' requests that are not answered yet, decoded: beyond, openpi's clients wait
+    and others are told `busy`. One request is always taken."""
+    infer_s: float = 60.0
+    """A call of the policy that takes longer hangs: it is given up, and the server no longer
+    ready."""
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,17 @@ def asked(message: object) -> Asked:
     return Asked(message, id, _within(ask.get("deadline_ms"), id), reset, prefix, delay)
 
 
+def size_of(value: object) -> int:
+    """Bytes of the arrays and texts of a decoded message."""
+    if isinstance(value, np.ndarray):
+        return value.nbytes
+    if isinstance(value, Mapping):
+        return sum(size_of(key) + size_of(one) for key, one in value.items())
+    if isinstance(value, list | tuple):
+        return sum(map(size_of, value))
+    return len(value) if isinstance(value, str | bytes) else 8
+
+
 def _within(deadline_ms: object, id: int) -> float | None:
     if deadline_ms is None:
         return None

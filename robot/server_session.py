@@ -41,6 +41,7 @@ class Session:
         self._room.set()
         self._fresh = True
         self._in_flight = 0
+        self._held = 0
         self._previous: float | None = None
         self._ending: asyncio.Task[None] | None = None
 
@@ -59,6 +60,7 @@ class Session:
         finally:
             shared.batcher.leave(self._line)
             shared.count(-self._in_flight)
+            shared.budget.give(self._held)
             if shared.policy is not None:
                 shared.batcher.later(partial(shared.policy.forget, self._client))
 
@@ -91,25 +93,29 @@ class Session:
         except AskError as error:
             self._fail(error.id, error, error.extended)
             return
-        early = self._rate.spend()
+        early, size = self._rate.spend(), messages.size_of(asked.observation)
         if asked.id is None:
-            await self._ask_in_order(asked, arrived, early)
-        elif not self._answered(asked, early):
-            self._ask(asked, arrived)
+            await self._ask_in_order(asked, arrived, early, size)
+        elif not self._answered(asked, early, size):
+            self._ask(asked, arrived, size)
         elif early > 1:
             await asyncio.sleep(early - 1)
 
-    async def _ask_in_order(self, asked: Asked, arrived: float, early: float) -> None:
+    async def _ask_in_order(self, asked: Asked, arrived: float, early: float, size: int) -> None:
         """A request of openpi's protocol, which knows no refusals: one that comes too early waits,
         and so do those behind it."""
         if early:
             await asyncio.sleep(early)
         if not self._room.is_set() and not await self._comes(self._room):
             return
+        while not self._shared.budget.take(size):
+            if not await self._comes(self._shared.budget.room):
+                return
         if self._shared.draining:
+            self._shared.budget.give(size)
             self._ending = asyncio.create_task(self._hang_up(1001, "the server is shutting down"))
         else:
-            self._ask(asked, arrived)
+            self._ask(asked, arrived, size)
 
     async def _decoded(self, message: bytes) -> Any:
         try:
@@ -119,9 +125,9 @@ class Session:
             work = partial(unpack, message, self._reading)
             return await loop.run_in_executor(self._shared.pictures, work)
 
-    def _answered(self, asked: Asked, early: float) -> bool:
+    def _answered(self, asked: Asked, early: float, size: int) -> bool:
         """Whether a client of the extended protocol has its answer already, mostly why it gets
-        none."""
+        none. If not, there is room for its request."""
         shared = self._shared
         code = ""
         if shared.draining:
@@ -132,6 +138,8 @@ class Session:
             code, why = "busy", f"{self._in_flight} requests are under way"
         elif shared.policy is None:
             code, why = "reloading", "the policy is being replaced"
+        elif asked.observation and not shared.budget.take(size):
+            code, why = "busy", f"all requests have more than {shared.limits.request_bytes} bytes"
         if code == "busy":
             shared.refusals.add("busy", f"{self._connection.address}: {why}")
         if code:
@@ -144,23 +152,26 @@ class Session:
         self._connection.push(messages.pack({messages.KEY: {"id": asked.id}}))
         return True
 
-    def _ask(self, asked: Asked, arrived: float) -> None:
-        """Put a request into the queue."""
+    def _ask(self, asked: Asked, arrived: float, size: int) -> None:
+        """Put a request, of so many bytes of the budget, into the queue."""
         fresh, self._fresh = self._fresh or asked.reset, False
         self._in_flight += 1
+        self._held += size
         self._shared.count(1)
         if self._in_flight >= self._shared.limits.in_flight:
             self._room.clear()
         request = Request(asked.observation, self._client, fresh, asked.prefix, asked.delay)
-        done = partial(self._done, asked.id, arrived)
+        done = partial(self._done, asked.id, arrived, size)
         within = asked.within
         if within is not None:
             within = max(0.0, arrived + within - time.monotonic())
         self._shared.batcher.post(self._line, request, done, within)
 
-    def _done(self, id: int | None, arrived: float, outcome: Outcome[Answer]) -> None:
+    def _done(self, id: int | None, arrived: float, size: int, outcome: Outcome[Answer]) -> None:
         """A request has its answer."""
         self._in_flight -= 1
+        self._held -= size
+        self._shared.budget.give(size)
         self._room.set()
         self._shared.count(-1)
         answer = messages.checked(outcome.answer)

@@ -26,6 +26,7 @@ class Shared:
     """Where JPEGs are decoded."""
     policy: Policy | None = None
     metadata: bytes = b""
+    budget: Budget = field(init=False)
     there: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once there is, or has been, a policy."""
     idle: asyncio.Event = field(default_factory=asyncio.Event)
@@ -35,6 +36,7 @@ class Shared:
 
     def __post_init__(self) -> None:
         self.idle.set()
+        self.budget = Budget(self.limits.request_bytes)
 
     def serve(self, policy: Policy | None, metadata: bytes) -> None:
         """From here on clients that connect are told of this policy."""
@@ -50,6 +52,29 @@ class Shared:
             self.idle.clear()
         else:
             self.idle.set()
+
+
+class Budget:
+    """Bytes of requests that are under way."""
+
+    def __init__(self, most: int):
+        self._most, self._taken = most, 0
+        self.room = asyncio.Event()
+        """Set when some are given back."""
+
+    def take(self, count: int) -> bool:
+        """Whether there is room for so many, which are then taken; for any number where there is
+        nothing else."""
+        if self._taken and self._taken + count > self._most:
+            self.room.clear()
+            return False
+        self._taken += count
+        return True
+
+    def give(self, count: int) -> None:
+        """They are no longer needed."""
+        self._taken -= count
+        self.room.set()
 
 
 class Rate:

@@ -42,6 +42,15 @@ class Slow(Echo):
     cost_s = 1.0
 
 
+class Hangs(Echo):
+    """Never answers a request that says so."""
+
+    def infer(self, requests: Sequence[Request]) -> list[Answer | PolicyError]:
+        while any(request.observation.get("hang") for request in requests):
+            time.sleep(1)
+        return super().infer(requests)
+
+
 class Broken(Echo):
     """Cannot be made."""
 

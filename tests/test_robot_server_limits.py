@@ -236,6 +236,54 @@ def test_rate() -> None:
             assert time.monotonic() - begun > 0.4
 
 
+def test_all_requests_together() -> None:
+    """Beyond the budget of memory our clients are told `busy` and openpi's wait, until there is
+    room: also that of a client who has gone."""
+    play, large = Play(), np.zeros(60_000, np.uint8)
+    limits = Limits(request_bytes=100_000)
+    with (
+        Running(play, limits=limits) as running,
+        Raw(running) as one,
+        Raw(running) as two,
+        Raw(running) as theirs,
+    ):
+        play.gate.clear()
+        one.say(1, x=1, large=large)
+        until(play.computing.is_set)
+        two.say(2, x=2, large=large)
+        assert two.told() == (2, "busy")
+        two.say(3, x=3)  # there is room for a small one
+        theirs.say(x=4, large=large)
+        one.socket.socket.close()
+        play.gate.set()
+        assert two.told() == (3, 3.0)
+        assert theirs.hear()["actions"][0, 0] == 4
+        two.say(5, x=5, large=large)
+        assert two.told() == (5, 5.0)
+        two.say(6, x=6, large=np.zeros(300_000, np.uint8))  # one is always taken
+        assert two.told() == (6, 6.0)
+        assert refused(running, "busy") == 1
+
+
+def test_a_policy_that_hangs(caplog: pytest.LogCaptureFixture) -> None:
+    play = Play()
+    with Running(play, limits=Limits(infer_s=0.5)) as running, Raw(running) as client:
+        answers(client, 1)
+        play.gate.clear()
+        client.say(2, x=2)
+        client.say(3, x=3)  # is asked with it, or waits behind it
+        assert {client.told(), client.told()} == {(2, "policy_error"), (3, "policy_error")}
+        assert running.get("/readyz")[0] == 503
+        assert running.get("/healthz")[0] == 200
+        client.say(4, x=4)
+        assert client.told() == (4, "policy_error"), "who asks later is not kept waiting"
+        play.gate.set()
+        until(lambda: running.get("/readyz")[0] == 200)
+        answers(client, 5)
+    said = [record.getMessage() for record in caplog.records]
+    assert said.count("the policy hangs: a call of it takes longer than 0.5 s") == 1
+
+
 def certificate(folder: Path) -> tuple[str, str]:
     x509 = pytest.importorskip("cryptography.x509")
     from cryptography.hazmat.primitives import hashes, serialization

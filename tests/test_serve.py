@@ -170,6 +170,23 @@ def test_a_process_that_is_killed_comes_back(command: Serving) -> None:
     asking.close()
 
 
+def test_a_policy_that_hangs_is_started_anew() -> None:
+    """Who asked is told so; then it serves again, on the same port, from another process."""
+    hangs = ("--policy", "tests.served_policies:Hangs", "--cpus", "1", "--call-timeout", "1")
+    with serving(*hangs) as run:
+        asking = Connections(run.address, patience_s=90)
+        (before,) = asking.ask([pack(MESSAGE)])
+        with pytest.raises(RuntimeError, match="the policy hangs: no answer for more than 1 s"):
+            client(run).infer({**MESSAGE, "hang": True})
+        run.wait_for(r"the policy hangs: a call of it takes longer than 1 s")
+        run.wait_for(r"serving again, in process \d+: \d+ ended")
+        (after,) = asking.ask([pack(MESSAGE)])
+        assert not isinstance(before, PolicyError)
+        assert not isinstance(after, PolicyError)
+        assert unpack(before)["pid"] != unpack(after)["pid"]
+        asking.close()
+
+
 def _listener(port: int) -> int:
     """The process that listens on a port of this machine."""
     for one in psutil.net_connections("tcp"):

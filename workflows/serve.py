@@ -10,6 +10,7 @@ from the actor, and when it ends, the actor does.
 from __future__ import annotations
 
 import ipaddress
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -49,6 +50,9 @@ class ServeConfig:
     """Most requests that a checkpoint answers in one call."""
     budget_ms: float = 5.0
     """Milliseconds that a request waits at most for others to be answered with it."""
+    call_timeout: float = 60.0
+    """Seconds after which a call of the policy hangs: who waits is told so, and the policy's
+    process is started anew."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Where a checkpoint computes."""
     half: bool | None = None
@@ -161,11 +165,13 @@ def _policy(config: ServeConfig) -> Served:
 
 def _server(config: ServeConfig) -> ServerConfig:
     try:
-        from robot.server import ServerConfig
+        from robot.server import Limits, ServerConfig
     except ImportError as error:
-        raise UserError(f"{error.name} is missing: pip install 'egoscaler-ray[eval]'") from error
+        raise UserError(f"{error.name} is missing: pip install 'egoscaler-ray[robot]'") from error
     if config.port > 65535:
         raise UserError(f"--port {config.port}: ports go to 65535")
+    if not 0 < config.call_timeout < math.inf:
+        raise UserError(f"--call-timeout {config.call_timeout:g}: must be more than 0")
     token = _token(config.token_file)
     if not _is_own(config.host) and token is None and not config.without_token:
         raise UserError(
@@ -180,6 +186,7 @@ def _server(config: ServeConfig) -> ServerConfig:
         tls_key=_absolute(config.tls_key),
         budget_ms=config.budget_ms,
         reuse_port=config.replicas > 1,
+        limits=Limits(infer_s=config.call_timeout),
     )
     if _is_own(config.host):
         made.tls()  # the files are on this machine: an error now, not from the actor

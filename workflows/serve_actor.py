@@ -17,6 +17,8 @@ from workflows import served
 from workflows.served import Served, Stamp
 
 _WATCH_S, _AGAIN_S = 2.0, 2.0
+_LAST_WORDS_S = 1.0
+"""For the report that its policy hangs."""
 _MOST_SAID = 50
 
 
@@ -88,10 +90,12 @@ class ServeActor:
                     raise
                 self._said.append(f"cannot serve: {error}")
                 await asyncio.sleep(_AGAIN_S)
-        watching = asyncio.create_task(self._look()) if self._watch else None
+        tasks = [asyncio.create_task(self._guard())]
+        if self._watch:
+            tasks.append(asyncio.create_task(self._look()))
         await self._ended.wait()
-        if watching is not None:
-            watching.cancel()
+        for task in tasks:
+            task.cancel()
 
     async def report(self) -> Report:
         """See the class."""
@@ -144,6 +148,14 @@ class ServeActor:
             raise
         self._policy, self._stamp = policy, stamp
         return f"reloaded: {served.about(policy)}"
+
+    async def _guard(self) -> None:
+        """End this process if its policy hangs: no thread can be ended, and Ray starts another."""
+        while self._server is not None:
+            await self._server.hung.wait()
+            await asyncio.sleep(_LAST_WORDS_S)
+            if self._server.hung.is_set():
+                os._exit(1)
 
     async def _look(self) -> None:
         """Load what was written in the policy's place, once it is no longer written to."""

@@ -181,7 +181,7 @@ def metadata(address: str, patience_s: float = PATIENCE_S) -> str:
     try:
         import websockets  # noqa: F401
     except ImportError as error:
-        raise UserError("websockets is missing: pip install 'egoscaler-ray[eval]'") from error
+        raise UserError("websockets is missing: pip install 'egoscaler-ray[robot]'") from error
     connections = Connections(address, patience_s)
     try:
         return hashlib.blake2b(connections.metadata(), digest_size=16).hexdigest()
