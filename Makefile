@@ -56,6 +56,8 @@ demo: system $(VENV)/.demo
 
 # Much of it waits (for processes to start, to be told of a death, for the clock): one process more
 # than the two cores that it is meant to fit. tests/conftest.py has the order.
+# Hundreds of processes start: each would compile our modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 test: install lint
 	$(BIN)/python -m pytest -m "not slow" --numprocesses 3 --dist loadfile --no-loadscope-reorder
 

@@ -35,7 +35,7 @@ class Node:
     def __init__(self, arguments: list[str], log: Path):
         self._command = [sys.executable, "-m", "ray.scripts.scripts", "start", *arguments]
         self._command += ["--block", "--disable-usage-stats", "--node-ip-address=127.0.0.1"]
-        self._command += ["--object-store-memory=200000000"]
+        self._command += ["--object-store-memory=200000000", "--include-log-monitor=false"]
         # By default every node's agent wants one and the same port, and jobs are started by agents.
         self._command += [f"--dashboard-agent-listen-port={free_ports(1)[0]}"]
         self.log = log
@@ -73,6 +73,7 @@ class Cluster:
         self.address = f"127.0.0.1:{self.port}"
         self.nodes: list[Node] = []
         arguments = ["--head", f"--port={self.port}", "--num-cpus=0", "--num-gpus=0"]
+        arguments += ["--no-monitor"]  # the autoscaler's
         arguments += [f"--temp-dir={self._folder}"]
         arguments += [f"--include-dashboard={dashboard}"]
         arguments += [f"--dashboard-port={self.dashboard_port}"]

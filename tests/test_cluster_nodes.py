@@ -20,11 +20,12 @@ import pytest
 from ego_ops.clip import Clip
 from ego_ops.errors import UserError
 from ego_ops.manifest import Manifest
+from tests import without_ray
 from tests.pipelines import Scripted, write_manifest
 from tests.ray_nodes import Cluster, environment, free_ports
 from tests.test_kill import DRIVER, config, rows_of
 from workflows import cluster
-from workflows.extract import ExtractConfig, run
+from workflows.extract import ExtractConfig
 
 CLIPS = 400
 
@@ -64,7 +65,6 @@ class Run:
         return time.monotonic() - begun
 
 
-@pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("changes", [3, pytest.param(10, marks=pytest.mark.slow)])
 def test_nodes_lost_and_added_at_random_change_nothing(changes, tmp_path, caplog):
@@ -75,7 +75,7 @@ def test_nodes_lost_and_added_at_random_change_nothing(changes, tmp_path, caplog
     undisturbed = dataclasses.replace(
         config(tmp_path / "undisturbed", manifest), perception="tests.test_cluster_nodes:Paced"
     )
-    run(undisturbed)
+    without_ray.run(undisturbed)
     flags = dataclasses.replace(
         config(tmp_path / "disturbed", manifest),
         perception="tests.test_cluster_nodes:Paced",

@@ -25,10 +25,11 @@ import pytest
 
 from ego_ops import rows, shards
 from ego_ops.manifest import Manifest, write
+from tests import without_ray
 from tests.pipelines import clips, write_manifest
 from workflows.extract import ExtractConfig, run
 
-VERBS = (*("fine",) * 30, "reject", "missing", "flaky", "recover", "invalid")
+VERBS = (*("fine",) * 30, "reject", "missing", "recover", "invalid")
 POISON = ("segfault", "exit-solve")
 DRIVER = """
 import json, sys
@@ -125,7 +126,6 @@ def rows_of(out: str) -> pa.Table:
     return pa.concat_tables(shards.read(out, kept, None, verify=True)).sort_by("clip_id")
 
 
-@pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("count", "killed"),
@@ -145,7 +145,7 @@ def test_a_job_killed_at_random_ends_like_one_that_was_not(count, killed, tmp_pa
     write(manifest, clips(2, POISON, corpus="deadly"))
 
     undisturbed = config(tmp_path / "undisturbed", manifest)
-    run(undisturbed)
+    without_ray.run(undisturbed)
     disturbed = config(tmp_path / "disturbed", manifest, seconds=0.05)
     kills: Counter[str] = Counter()
     drivers = []
@@ -212,18 +212,22 @@ def _touched(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
 
 
-def test_sigterm_and_ctrl_c_stop_with_one_line(tmp_path):
-    manifest = write_manifest(tmp_path, 400)
-    slow = config(tmp_path, manifest, seconds=0.1)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        driver = Driver(slow)
-        driver.wait_for_commits(1)
-        family = psutil.Process(driver.process.pid).children(recursive=True)
-        os.kill(driver.process.pid, number)
-        text, _ = driver.process.communicate(timeout=60)
-        assert driver.process.returncode == 1
-        lines = [line for line in text.splitlines() if "egoscaler" in line]
-        assert len(lines) == 1
-        assert "interrupted; what is committed in" in lines[0]
-        assert "Traceback" not in text
-        assert not psutil.wait_procs(family, timeout=30)[1]
+def test_ctrl_c_stops_with_one_line(tmp_path):
+    """SIGTERM: tests/test_s3.py."""
+    driver = Driver(config(tmp_path, write_manifest(tmp_path, 400), seconds=0.1))
+    driver.wait_for_commits(1)
+    stopped(driver.process, signal.SIGINT)
+
+
+def stopped(process: subprocess.Popen, number: int) -> str:
+    """Send a signal, and see that the command and all that it started end. Returns its one line."""
+    family = psutil.Process(process.pid).children(recursive=True)
+    os.kill(process.pid, number)
+    text, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    lines = [line for line in text.splitlines() if "egoscaler" in line]
+    assert len(lines) == 1
+    assert "interrupted; what is committed in" in lines[0]
+    assert "Traceback" not in text
+    assert not psutil.wait_procs(family, timeout=30)[1]
+    return lines[0]

@@ -30,6 +30,7 @@ from ego_ops.manifest import Manifest
 from ego_ops.storage import store
 from ego_ops.video import decode_window
 from tests.pipelines import clips, trajectory
+from tests.test_kill import stopped
 from tests.video_files import frame_number, write_video
 
 POOL = list(clips(12))
@@ -224,9 +225,7 @@ def test_extract_to_s3_stopped_and_resumed(bucket, tmp_path):
     while not where.names("commits"):
         assert first.poll() is None, first.stdout.read()
         time.sleep(0.2)
-    first.send_signal(signal.SIGTERM)
-    text, _ = first.communicate(timeout=120)
-    assert "interrupted; what is committed in s3://" in text
+    assert "what is committed in s3://" in stopped(first, signal.SIGTERM)
     kept = {
         row["clip_id"] for t in shards.read(where.url, ["clip_id"], None) for row in t.to_pylist()
     }
