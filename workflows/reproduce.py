@@ -168,7 +168,7 @@ def _render(config: ReproduceConfig) -> None:
             print(f"  {len(done)} of {config.clips}", flush=True)
 
     synthetic.write_corpora(
-        {"egodex": root}, config.clips, _PICTURE_SEED, on_clip=count, workers=config.workers
+        {"tabletop": root}, config.clips, _PICTURE_SEED, on_clip=count, workers=config.workers
     )
     made.write_text(json.dumps({"clips": config.clips, "seed": _PICTURE_SEED}))
 

@@ -98,8 +98,8 @@ def _text(out: Path, found: Findings, numbers: Mapping[str, Any]) -> str:
 
 {table(found)}
 
-A policy was trained {len(found.arms)} ways with each seed: fine-tuned on {flags["demonstrations"]}
-demonstrations of each task, from random weights or from a pre-training on the clips. All were
+Each policy was fine-tuned on {flags["demonstrations"]} demonstrations of each task, from random
+weights or from a pre-training on the clips, and so with each seed. All were
 evaluated on the same episodes, of which none was demonstrated. Intervals are Student's, over seeds:
 what another seed would give. McNemar's test takes the trained policies as given, so that a small p
 with an interval across zero says that these runs differ, not that this way of training does.
