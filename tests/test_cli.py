@@ -71,14 +71,17 @@ def test_status_and_help_wait_for_nothing_heavy() -> None:
     assert (done.stdout.strip(), done.stderr) == ("set()", "")
 
 
-def test_the_demo_from_end_to_end(tmp_path: Path) -> None:
+@pytest.mark.parametrize("clips", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_the_demo_from_end_to_end(clips: int, tmp_path: Path) -> None:
     out = str(tmp_path / "demo")
-    done = command("demo", "--corpus", "egodex", "--clips", "2", "--out", out)
+    done = command("demo", "--corpus", "egodex", "--clips", str(clips), "--out", out)
     assert done.returncode == 0, done.stderr
     assert "against the true poses" in done.stdout
     assert (tmp_path / "demo/report.html").stat().st_size > 200_000
     state = json.loads(command("status", "--out", f"{out}/shards", "--json").stdout)
-    assert (state["clips"], state["remaining"], state["corpora"]["egodex"]["ok"]) == (2, 0, 2)
+    assert (state["clips"], state["remaining"], state["corpora"]["egodex"]["ok"]) == (
+        *(clips, 0, clips),
+    )
     truths = store(f"{out}/egodex/truth")
     for table in shards.read(f"{out}/shards", verify=True):
         for row in table.to_pylist():
@@ -89,7 +92,7 @@ def test_the_demo_from_end_to_end(tmp_path: Path) -> None:
     clip_id = table["clip_id"][0].as_py()
     seen = command("view", clip_id, "--shards", f"{out}/shards", "--out", f"{out}/clip.rrd")
     assert seen.returncode == 0, seen.stderr
-    again = command("demo", "--corpus", "egodex", "--clips", "2", "--out", out)
+    again = command("demo", "--corpus", "egodex", "--clips", str(clips), "--out", out)
     assert again.returncode == 0, again.stderr
     assert "nothing left to do" in again.stdout
     assert "are there already" in again.stdout
