@@ -52,6 +52,7 @@ def write_scene(
     size: tuple[int, int],
     pose_offset_s: float,
     focal: float | None = None,
+    shadow: int | None = None,
 ) -> Path:
     """Render a scene and write its three files, the HDF5 file `path` last.
 
@@ -59,6 +60,7 @@ def write_scene(
         path: {root}/{task}/{n}.hdf5.
         size, pose_offset_s: see `write_clip`.
         focal: focal length in pixels; by default that of EgoDex's camera.
+        shadow: side of the shadow map in pixels; by default as fine as suits the size.
 
     Raises:
         UserError: there is nothing to render with.
@@ -70,7 +72,7 @@ def write_scene(
     seen: list[float] = []
 
     def frames() -> Iterator[NDArray[np.uint8]]:
-        for shot in render.render_scene(scene, scene.times, size, focal=focal):
+        for shot in render.render_scene(scene, scene.times, size, focal=focal, shadow=shadow):
             seen.append(shot.visible_fraction)
             yield render.expose(shot.image, noise)
 

@@ -63,13 +63,14 @@ class _Model:
 
 
 def build(
-    scene: Scene, size: tuple[int, int], focal: float | None = None
+    scene: Scene, size: tuple[int, int], focal: float | None = None, shadow: int | None = None
 ) -> tuple[str, dict[str, bytes]]:
     """The XML of a scene, and the files it names.
 
     Args:
         size: (width, height) of the pictures, pixels.
         focal: focal length in pixels; by default that of EgoDex's camera.
+        shadow: side of the shadow map in pixels; by default as fine as suits the size.
     """
     rng = np.random.default_rng([*scene.seed, 1])
     model = _Model()
@@ -92,7 +93,7 @@ def build(
     sun = np.array([rng.uniform(-0.5, 0.5), -1.0, rng.uniform(-0.45, -0.15)])
     if scene.recipe.lamp:
         sun[2] = 0.0  # The lamp's shadow falls short of the thing that it hides.
-    return _xml(model, sun, size), model.files
+    return _xml(model, sun, size, shadow or _shadow(size[0])), model.files
 
 
 def _room(model: _Model, rng: np.random.Generator) -> None:
@@ -141,11 +142,14 @@ def _hands(model: _Model, rng: np.random.Generator) -> None:
             model.moving(f"{side}/{body}", content)
 
 
-def _xml(model: _Model, sun: Floats, size: tuple[int, int]) -> str:
+def _shadow(width: int) -> int:
+    """Edges about as fine as those of a small picture; finer ones cost more than all the rest."""
+    return min(2 ** int(np.ceil(np.log2(2 * width))), 2048)
+
+
+def _xml(model: _Model, sun: Floats, size: tuple[int, int], shadow: int) -> str:
     width, height = size
     warm = np.array([1.0, 0.94, 0.86])
-    # Edges about as fine as those of a small picture; finer ones cost more than all the rest.
-    shadow = min(2 ** int(np.ceil(np.log2(2 * width))), 2048)
     return f"""<mujoco>
   <compiler angle="radian"/>
   <statistic extent="1" center="0 {TABLE} -0.4"/>

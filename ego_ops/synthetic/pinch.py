@@ -36,6 +36,8 @@ def top_grasp(thing: Thing, across: float = 0.0) -> Grasp:
         pose = hand.as_pose(
             [across + 0.005, above, behind], distal, [0, np.cos(pitch), -np.sin(pitch)]
         )
+        if least == 0.0:
+            break
         if palm_gap(pose, thing.distance) < 0.001 or not _comes_freely(pose, thing):
             continue
         bend = {d: close_digit(d, 0.0, pose, thing.distance) for d in hand.DIGITS[1:]}

@@ -98,6 +98,7 @@ def render_scene(
     size: tuple[int, int] = (960, 540),
     depth: bool = False,
     focal: float | None = None,
+    shadow: int | None = None,
 ) -> Iterator[Shot]:
     """Render `scene` at `times` (seconds), one `Shot` after the other.
 
@@ -105,11 +106,12 @@ def render_scene(
         size: (width, height) pixels.
         depth: whether to render depth as well.
         focal: focal length in pixels; by default that of EgoDex's camera.
+        shadow: side of the shadow map in pixels; by default as fine as suits the size.
 
     Raises:
         UserError: there is nothing to render with.
     """
-    with Studio(scene, size, focal) as studio:
+    with Studio(scene, size, focal, shadow) as studio:
         yield from studio.shots(times, depth)
 
 
@@ -120,15 +122,22 @@ class Studio:
         size: (width, height) pixels.
         focal: focal length in pixels, by default that of EgoDex's camera; the principal point is
             the middle of the picture.
+        shadow: side of the shadow map in pixels; by default as fine as suits the size.
 
     Raises:
         UserError: there is nothing to render with.
     """
 
-    def __init__(self, scene: Scene, size: tuple[int, int], focal: float | None = None):
+    def __init__(
+        self,
+        scene: Scene,
+        size: tuple[int, int],
+        focal: float | None = None,
+        shadow: int | None = None,
+    ):
         self._mujoco = load_mujoco()
         self._scene = scene
-        xml, files = mjcf.build(scene, size, focal)
+        xml, files = mjcf.build(scene, size, focal, shadow)
         self._model = self._mujoco.MjModel.from_xml_string(xml, files)
         self._data = self._mujoco.MjData(self._model)
         self._renderer = self._mujoco.Renderer(self._model, size[1], size[0])

@@ -57,8 +57,8 @@ def vegetable(
     streak = np.maximum(0, textures.noise(rng, height, width, (14, 160)) - 0.4)
     skin += (rings * crease + sheen * streak)[..., None]
     body = textures.finish(skin, rng)
-    marked(rng, body, 60, (3, 11), 55)
-    marked(rng, body, 220, (1, 4), 70)
+    marked(rng, body, 90, (4, 13), 80)
+    marked(rng, body, 220, (2, 4), 80)
     green = textures.filled(height, width // 3, leaf)
     green += 30 * textures.noise(rng, height, width // 3, (6, 40))[..., None]
     return np.hstack([body, textures.finish(green, rng)])
@@ -69,12 +69,13 @@ def timber(rng: np.random.Generator, base: Colour) -> Image:
     image = textures.filled(256, 1024, base)
     grain = textures.noise(rng, 256, 1024, (5, 180)) + 0.7 * textures.noise(rng, 256, 1024, (9, 50))
     image += (17 * grain)[..., None] * np.array([1.0, 0.9, 0.75], np.float32)
-    return marked(rng, textures.finish(image, rng), 130, (3, 12), 60)
+    return marked(rng, textures.finish(image, rng), 150, (4, 14), 85)
 
 
 def toy_block(rng: np.random.Generator, base: Colour) -> Image:
-    """Six painted sides, each with a frame, a letter and scuffs: the texture of a box's atlas."""
+    """Six painted sides, each with a frame, a letter, dots and scuffs: the texture of a box."""
     sides = []
+    light = np.clip(0.5 * np.array(base) + 110, 0, 255).tolist()
     for letter in rng.choice(list("ABCDEFGHKLMNPRSTUX"), 6, replace=False):
         side = textures.filled(300, 300, base)
         side += 14 * textures.noise(rng, 300, 300, (8, 60))[..., None]
@@ -84,7 +85,9 @@ def toy_block(rng: np.random.Generator, base: Colour) -> Image:
         (w, h), _ = cv2.getTextSize(letter, cv2.FONT_HERSHEY_TRIPLEX, 5.5, 18)
         at = (150 - w // 2, 150 + h // 2)
         cv2.putText(image, letter, at, cv2.FONT_HERSHEY_TRIPLEX, 5.5, deep, 18, cv2.LINE_AA)
-        sides.append(marked(rng, image, 40, (3, 9), 50))
+        for at in rng.integers(45, 255, (7, 2)):
+            cv2.circle(image, at.tolist(), int(rng.integers(6, 15)), light, -1, cv2.LINE_AA)
+        sides.append(marked(rng, image, 40, (4, 12), 70))
     return textures.atlas(sides, 600, 900)
 
 

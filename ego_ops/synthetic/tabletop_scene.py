@@ -16,9 +16,11 @@ from ego_ops.synthetic.scene import EYES, FPS, Scene, kept_clear
 from ego_ops.synthetic.things import Thing
 
 Floats = NDArray[np.float64]
-_REGION = ((-0.20, -0.43), (0.20, -0.25))
+_REGION = ((-0.20, -0.43), (0.14, -0.26))
 """Metres to the right and ahead (negative) of the head, for a right hand, within which middles of
 things lie."""
+_YAW = (40.0, 75.0)
+"""Degrees by which the hand, and with it the thing, is turned inward from straight ahead."""
 _APART = 0.02
 """Metres at least between a thing and its goal at first."""
 
@@ -50,14 +52,14 @@ def _recipe(kind: str, noun: str, order: str, lift: float) -> Recipe:
 
 
 CHORES = (
-    Chore(_recipe("spoon", "spoon", "put the spoon on the towel", 0.11), "towel", -0.02, 0.03),
-    Chore(_recipe("carrot", "carrot", "put the carrot on the plate", 0.11), "plate", spread=0.015),
+    Chore(_recipe("spoon", "spoon", "put the spoon on the towel", 0.085), "towel", 0.03, 0.03),
+    Chore(_recipe("carrot", "carrot", "put the carrot on the plate", 0.085), "plate", 0.02, 0.015),
     Chore(
-        _recipe("green_cube", "green cube", "stack the green cube on the yellow cube", 0.15),
-        "yellow_cube", spread=0.005, yaw=10.0,
+        _recipe("green_cube", "green cube", "stack the green cube on the yellow cube", 0.08),
+        "yellow_cube", 0.018, 0.005, yaw=10.0,
     ),
-    Chore(_recipe("eggplant", "eggplant", "put the eggplant in the basket", 0.15), "basket",
-          spread=0.012, yaw=12.0),
+    Chore(_recipe("eggplant", "eggplant", "put the eggplant in the basket", 0.115), "basket",
+          0.025, 0.012, yaw=12.0),
 )  # fmt: skip
 """The tasks in turn; wordings and order are those of the suite."""
 
@@ -85,10 +87,11 @@ def _draw(
 ) -> Scene:  # fmt: skip
     """A scene without clutter, which may be impossible."""
     contact = rng.uniform(1.3, 1.5)
-    release = contact + rng.uniform(1.3, 1.6)
+    release = contact + rng.uniform(1.6, 1.9)
     first, last = rng.uniform(*_REGION, (2, 2)) * [sign, 1]
-    goal_yaw = sign * rng.uniform(0, 35)
-    yaw, turned = sign * rng.uniform(0, 45), goal_yaw + rng.uniform(-1, 1) * chore.yaw
+    # A hand that comes from its own side hides less of what it holds than one from behind.
+    yaw, turned = sign * rng.uniform(*_YAW, 2)
+    goal_yaw = turned + rng.uniform(-1, 1) * chore.yaw
     below = Placed(goal, layout.standing(goal, last, goal_yaw))
     put = last + rng.uniform(-1, 1, 2) * chore.spread
     surface = TABLE + tabletop_things.SURFACE[chore.goal]
@@ -99,7 +102,7 @@ def _draw(
     )  # fmt: skip
     middle = (first + last) / 2
     gaze = np.array([0.7 * middle[0], TABLE + 0.05, 1.08 * middle[1]])
-    eyes = EYES + rng.uniform([-0.03, -0.03, -0.02], [0.03, 0.06, 0.03])
+    eyes = EYES + rng.uniform([-0.04, -0.03, -0.02], [0.04, 0.06, 0.03])
     camera = motion.head(rng, eyes, gaze, contact, rng.uniform(0.055, 0.075))
     arms = _arms(rng, recipe, held, path, contact, release)
     frames = int((release + rng.uniform(0.65, 0.8)) * FPS)
@@ -155,5 +158,5 @@ def _scattered(scene: Scene, rng: np.random.Generator) -> list[Placed]:
 
 
 def view(scene: Scene) -> float:
-    """Focal length of the camera of a scene in widths of its picture: 76 to 90 degrees wide."""
-    return float(np.random.default_rng([*scene.seed, 5]).uniform(0.50, 0.64))
+    """Focal length of the camera of a scene in widths of its picture: 70 to 82 degrees wide."""
+    return float(np.random.default_rng([*scene.seed, 5]).uniform(0.58, 0.72))

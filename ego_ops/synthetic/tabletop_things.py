@@ -66,7 +66,7 @@ def mirrored(thing: Thing) -> Thing:
 
 
 def spoon(rng: np.random.Generator) -> Thing:
-    """A wooden spoon of 24 cm that lies on its bowl, its handle rising."""
+    """A wooden spoon of 24 cm that lies on its bowl (at -x), its handle rising."""
     x = np.concatenate([np.linspace(-0.115, 0.05, 16), np.linspace(0.056, 0.125, 18)])
     bowl = np.clip((x - 0.05) / 0.075, 0, 1)
     oval = np.sqrt(np.clip(1 - ((bowl - 0.52) / 0.5) ** 2, 0, 1)) * (bowl > 0.03)
@@ -86,7 +86,7 @@ def spoon(rng: np.random.Generator) -> Thing:
         _rod_distance(middle[held], handle[held]),
         _moved_distance(box_distance(np.array([0.07, 0.018, 0.05])), [0.089, 0.009 - tall / 2, 0]),
     )
-    return Thing("spoon", mesh, image, distance, tall, 0.128, 0.24, 0.056, 0.1)
+    return mirrored(Thing("spoon", mesh, image, distance, tall, 0.128, 0.24, 0.056, 0.1))
 
 
 def carrot(rng: np.random.Generator) -> Thing:
