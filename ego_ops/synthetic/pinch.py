@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from itertools import product
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import RigidTransform
 
 from ego_ops.synthetic import hand
-from ego_ops.synthetic.grasp import Grasp, close_digit, digit_spheres, gaps, palm_gap
+from ego_ops.synthetic.grasp import Grasp, close_digit, digit_spheres, palm_gap
 from ego_ops.synthetic.things import Thing
 
 Floats = NDArray[np.float64]
@@ -54,30 +55,29 @@ def top_grasp(thing: Thing, across: float = 0.0) -> Grasp:
     return best
 
 
+@functools.cache
+def _opened() -> tuple[Floats, Floats]:
+    """Spheres that fill the opened fingers of a right hand: centres (S, 3) in its frame, radii."""
+    found = [digit_spheres(digit, hand.OPEN[digit][None], 0.0) for digit in hand.DIGITS[1:]]
+    centres = np.concatenate([centres.reshape(-1, 3) for centres, _ in found])
+    return centres, np.concatenate([radii.ravel() for _, radii in found])
+
+
 def _comes_freely(pose: RigidTransform, thing: Thing) -> bool:
     """Whether the opened fingers neither cut the thing nor come too near to the table."""
-    for digit in hand.DIGITS[1:]:
-        opened = hand.OPEN[digit][None]
-        if gaps(digit, opened, 0.0, pose, thing.distance).min() < 0:
-            return False
-        if _height(digit, opened, 0.0, pose, thing) < _ABOVE:
-            return False
-    return True
-
-
-def _height(
-    digit: str, bend: Floats, opposition: float, pose: RigidTransform, thing: Thing
-) -> float:
-    """Of a digit's lowest point above what the thing lies on, metres."""
-    centres, radii = digit_spheres(digit, bend, opposition)
-    lowest = pose.apply(centres.reshape(-1, 3))[:, 1] - radii.ravel()
-    return float(lowest.min()) + thing.height / 2
+    centres, radii = _opened()
+    at = pose.apply(centres)
+    above = at[:, 1] - radii + thing.height / 2
+    return bool(above.min() > _ABOVE and (thing.distance(at) - radii).min() > 0)
 
 
 def _fault(
     digit: str, bend: Floats, opposition: float, pose: RigidTransform, thing: Thing
 ) -> float:
     """How far a finger's tip is off the thing, and parts of it in the thing or too low, metres."""
-    apart = gaps(digit, bend[None], opposition, pose, thing.distance)[0]
-    low = max(_ABOVE - _height(digit, bend[None], opposition, pose, thing), 0.0)
-    return min(max(apart[2], 0.0), 0.02) + 20 * max(-apart.min() - 0.002, 0.0) + 20 * low
+    centres, radii = digit_spheres(digit, bend[None], opposition)
+    at = pose.apply(centres.reshape(-1, 3))
+    apart = (thing.distance(at).reshape(radii.shape) - radii).min(axis=1)
+    above = float((at[:, 1] - radii.ravel()).min()) + thing.height / 2
+    inside, low = max(-apart.min() - 0.002, 0.0), max(_ABOVE - above, 0.0)
+    return float(min(max(apart[2], 0.0), 0.02) + 20 * (inside + low))

@@ -53,7 +53,7 @@ def vegetable(
     """
     height, width = 360, 720
     skin = textures.filled(height, width, base)
-    crease = np.minimum(0, textures.noise(rng, height, width, (60, 6)) + 0.3)
+    crease = np.minimum(0, textures.noise(rng, height, width, (26, 7)) + 0.2)
     streak = np.maximum(0, textures.noise(rng, height, width, (14, 160)) - 0.4)
     skin += (rings * crease + sheen * streak)[..., None]
     body = textures.finish(skin, rng)
