@@ -25,7 +25,7 @@ REACH_M, REACH_RAD = 1e-4, 1e-3
 _DONE = 1e-2
 """Share of these at which a search ends."""
 _ARM = 0.3
-"""Metres that weigh as much as a radian."""
+"""Metres that weigh as much as a radian, by default."""
 _DAMPING = 1e-6
 """Least damping: of squared metres."""
 _POSTURE = 0.05
@@ -57,14 +57,24 @@ class Kinematics:
         site: name of the site, or else body, that is moved.
         joints: names of the hinges and slides that move it, in the order of q.
         base: name of the body in whose frame poses are; the model's world by default.
+        arm: metres that weigh as much as a radian, where both cannot be had: little for arms of
+            fewer than six joints, which are to reach the place whatever the rotation.
 
     Raises:
         UserError: the model has no such site or joint, or it is no hinge or slide.
     """
 
-    def __init__(self, model: Any, site: str, joints: Sequence[str], base: str | None = None):
+    def __init__(
+        self,
+        model: Any,
+        site: str,
+        joints: Sequence[str],
+        base: str | None = None,
+        arm: float = _ARM,
+    ):
         import mujoco
 
+        self._arm = arm
         self._mujoco, self._model, self._data = mujoco, model, mujoco.MjData(model)
         sites, bodies = names(model, "site"), names(model, "body")
         self._is_site = site in sites
@@ -135,7 +145,7 @@ class Kinematics:
                 break
             begin = draw.uniform(np.maximum(low, -np.pi), np.minimum(high, np.pi))
             found = self._descend(place, turn, begin, rest, low, high)
-            best = min(best, found, key=lambda one: one.error_m + _ARM * one.error_rad)
+            best = min(best, found, key=lambda one: one.error_m + self._arm * one.error_rad)
         return best
 
     def _descend(
@@ -144,7 +154,7 @@ class Kinematics:
         self._pose(q)
         error, jacobian, caution = self._error(place, turn), self._slopes(), 1.0
         for _ in range(_ITERATIONS):
-            off, angle = _far(error)
+            off, angle = self._far(error)
             if off < _DONE * REACH_M and angle < _DONE * REACH_RAD:
                 break
             step = self._step(error, jacobian, caution, q, rest, low, high)
@@ -158,7 +168,7 @@ class Kinematics:
                 caution = max(1.0, caution / 4)
             else:
                 caution *= 8  # in the end it goes straight down, as little as need be
-        off, angle = _far(error)
+        off, angle = self._far(error)
         return Solution(q, off, angle, off <= REACH_M and angle <= REACH_RAD)
 
     def _step(
@@ -212,14 +222,14 @@ class Kinematics:
         return self._data.xpos[self._base] + axes @ matrix[:3, 3], turn
 
     def _error(self, place: Floats, turn: Floats) -> Floats:
-        """(6,) metres: what is missing of the place and, times `_ARM`, of the rotation."""
+        """(6,) metres: what is missing of the place and, times `arm`, of the rotation."""
         here, axes = self._at()
         now, missing, vector = np.empty(4), np.empty(4), np.empty(3)
         self._mujoco.mju_mat2Quat(now, axes)
         self._mujoco.mju_negQuat(now, now)
         self._mujoco.mju_mulQuat(missing, turn, now)
         self._mujoco.mju_quat2Vel(vector, missing, 1.0)
-        return np.concatenate([place - here, _ARM * vector])
+        return np.concatenate([place - here, self._arm * vector])
 
     def _slopes(self) -> Floats:
         """(6, J) of the pose by q, in the units of `_error`."""
@@ -227,7 +237,7 @@ class Kinematics:
         jac = self._mujoco.mj_jacSite if self._is_site else self._mujoco.mj_jacBody
         jac(self._model, self._data, self._jacobian[:3], self._jacobian[3:], self._site)
         found = self._jacobian[:, self._columns]
-        found[3:] *= _ARM
+        found[3:] *= self._arm
         return found
 
     def _checked(self, q: ArrayLike) -> Floats:
@@ -238,7 +248,6 @@ class Kinematics:
             )
         return array
 
-
-def _far(error: Floats) -> tuple[float, float]:
-    """Metres and radians of an error (6,) of `Kinematics`."""
-    return math.hypot(*error[:3]), math.hypot(*error[3:]) / _ARM
+    def _far(self, error: Floats) -> tuple[float, float]:
+        """Metres and radians of an error (6,)."""
+        return math.hypot(*error[:3]), math.hypot(*error[3:]) / self._arm

@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+from scipy.spatial.transform import RigidTransform, Rotation
+
 from ego_ops.errors import UserError
 from ego_ops.storage_errors import unreadable
 from workflows import flags
@@ -22,9 +25,10 @@ if TYPE_CHECKING:
     from robot.client import Client
     from robot.loop import Ended
     from robot.safety import Safety
-    from workflows.robot_tabletop import Tabled
 
 _CONNECT_S = 30.0
+_ACTIONS = {"pose": "pose_step", "joints": "joints"}
+"""What the actions of a server that does not say are taken for, by the robot's kind."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +37,27 @@ class RobotConfig:
 
     server: str = "ws://127.0.0.1:8000"
     """Address of the policy's server."""
-    robot: Literal["mujoco"] = "mujoco"
-    """`mujoco`: the tabletop's arm, simulated in real time."""
+    robot: str = "mujoco"
+    """`mujoco`: the tabletop's arm, simulated in real time; `lerobot:TYPE` (so100, koch, ...): an
+    arm that LeRobot drives; `replay:DATASET` or `replay:DATASET:EPISODE`: a recording, which
+    nothing moves; or module:Class of one of your own."""
+    robot_config: str | None = None
+    """TOML or JSON file: fields of the configuration of LeRobot's driver (port, id, cameras), or
+    what your own class takes; its table `joints` has the model's names of joints by the arm's."""
+    observation: Literal["ours", "tabletop", "libero", "aloha"] = "ours"
+    """Of LeRobot's arms and recordings: whose messages the server expects, see `egoscaler serve
+    --help`."""
+    cameras: tuple[str, ...] = ()
+    """Which of the robot's cameras are shown: CAMERA=NAME, NAME one of base_0_rgb,
+    left_wrist_0_rgb and right_wrist_0_rgb; by default in this order."""
+    arm_model: str | None = None
+    """MJCF or URDF file of the arm: actions are then steps of the gripper, and joints follow by
+    inverse kinematics."""
+    site: str = "gripper"
+    """Site or body of the model that is moved."""
+    grasp: tuple[float, ...] = ()
+    """T_gripper_object of what is held, for actions that are steps of it: x y z, and a quaternion
+    with the scalar last."""
     task: str = "stack_cube"
     """Of the tabletop: what lies on it."""
     seed: int = 0
@@ -85,24 +108,22 @@ def run(config: RobotConfig) -> None:
         from robot.limits import Limits, load
         from robot.safety import Safety
     except ImportError as error:
-        raise UserError(f"{error.name} is missing: pip install 'egoscaler-ray[eval]'") from error
-    from workflows.robot_tabletop import Tabled
+        raise UserError(f"{error.name} is missing: pip install 'egoscaler-ray[robot]'") from error
+    from workflows.robot_choice import choose
 
     if not config.seconds > 0:
         raise UserError(f"--seconds {config.seconds:g}: must be more than 0")
     limits = load(config.limits) if config.limits else Limits()
     there = ClientConfig(url=config.server, token=_token(config.token_file), ca=config.ca)
-    arm = Tabled(config.task, config.wrist)
+    arm = choose(config, limits)
     with ExitStack() as things:
         things.callback(arm.robot.close)
         client = things.enter_context(Client(there))
         arm.needs = list(client.wait(_CONNECT_S).get("needs", []))
-        _play(config, arm, client, Safety(limits, arm.robot.kind), things)
+        _play(config, arm, client, Safety(arm.limits, arm.robot.kind), things)
 
 
-def _play(
-    config: RobotConfig, arm: Tabled, client: Client, safety: Safety, things: ExitStack
-) -> None:
+def _play(config: RobotConfig, arm: Any, client: Client, safety: Safety, things: ExitStack) -> None:
     """All episodes, and what is said of them."""
     from robot.loop import LoopConfig
     from workflows.robot_episode import Episode
@@ -113,7 +134,8 @@ def _play(
         instruction=arm.instruction if config.instruction is None else config.instruction,
         rate=config.rate,
         join=config.join,
-        actions=config.actions or _known(client) or "pose_step",
+        grasp=_grasp(config.grasp),
+        actions=config.actions or _known(client) or _ACTIONS[arm.robot.kind],
         fps=config.fps,
     )
     tape = things.enter_context(recording(config.record, arm.robot, loop.instruction))
@@ -123,14 +145,23 @@ def _play(
         arm.seed = config.seed + number
         film = _film(config.video, number)
         episode = Episode(arm.robot, client, safety, loop, film, tape, config.quiet)
-        ended = episode.play(arm.seed, config.seconds, asked)
+        ended = episode.play(arm.seed, min(config.seconds, arm.seconds), asked)
         played, solved = played + 1, solved + (ended.reason == "solved")
-        print(_result(config.task, arm.seed, ended, episode.said), flush=True)
+        print(_result(arm.what, arm.seed, ended, episode.said), flush=True)
         if ended.reason in ("emergency", "asked"):
             break
         if ended.reason in ("robot", "impossible", "hold"):
             raise UserError(f"the robot stopped: {ended.message}")
-    print(f"{solved} of {played} episodes solved", flush=True)
+    if config.robot == "mujoco":  # no other knows
+        print(f"{solved} of {played} episodes solved", flush=True)
+
+
+def _grasp(numbers: tuple[float, ...]) -> RigidTransform | None:
+    if not numbers:
+        return None
+    if len(numbers) != 7 or not np.isfinite(numbers).all() or not any(numbers[3:]):
+        raise UserError(f"--grasp {' '.join(map(str, numbers))}: give x y z qx qy qz qw")
+    return RigidTransform.from_components(numbers[:3], Rotation.from_quat(numbers[3:]))
 
 
 def _known(client: Client) -> Any:
@@ -146,9 +177,9 @@ def _film(video: str | None, number: int) -> Path | None:
     return path.with_stem(f"{path.stem}-{number + 1}") if number else path
 
 
-def _result(task: str, seed: int, ended: Ended, said: str) -> str:
+def _result(name: str, seed: int, ended: Ended, said: str) -> str:
     what = "solved" if ended.reason == "solved" else f"not solved: {ended.message}"
-    return f"{task} {seed}: {what}; {said}"
+    return f"{name} {seed}: {what}; {said}"
 
 
 def _token(path: str | None) -> str | None:

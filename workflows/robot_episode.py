@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,6 @@ from ego_ops.storage_errors import unwritable
 from robot.client import Client
 from robot.loop import Ended, Loop, LoopConfig, Tick
 from robot.robot import RobotError
-from robot.robots.simulated import SimulatedRobot
 from robot.safety import Safety
 from sim_eval import video
 from workflows.robot_record import Tape
@@ -31,13 +31,14 @@ class Episode:
     """See `play`.
 
     Args:
-        film: where to write a video, or none.
+        robot: see `robot.robot.Robot`.
+        film: where to write a video, or none; simulated robots only have one.
         tape: what records it, or none.
     """
 
     def __init__(
         self,
-        robot: SimulatedRobot,
+        robot: Any,
         client: Client,
         safety: Safety,
         config: LoopConfig,
@@ -85,11 +86,13 @@ class Episode:
         found = list(self._latencies.values())
         latency = f"{1000 * np.median(found):.0f} ms" if found else "none"
         clipped = ", ".join(f"{what} {count}" for what, count in self._clips.most_common(3))
-        behind = self._robot.behind
+        behind = getattr(self._robot, "behind", 0.0)
+        own = getattr(self._robot, "said", "")
         return (
             f"{self._took:.1f} s, {self._ticks} ticks, {self._missed} missed, {len(found)} chunks,"
             f" latency {latency}, clipped: {clipped or 'nothing'}"
             + (f", simulation {behind:.1f} s behind real time" if behind else "")
+            + (f", {own}" if own else "")
         )
 
     def _tick(self, tick: Tick) -> None:

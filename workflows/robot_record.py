@@ -112,7 +112,8 @@ def form(robot: Robot) -> Form:
     """Of a dataset of this robot."""
     from training.data.lerobot_layout import Form
 
-    action = _POSE if robot.kind == "pose" else [f"joint_{n}" for n in range(robot.size)]
+    joints = getattr(robot, "joints", [f"joint_{n}" for n in range(robot.size)])
+    action = _POSE if robot.kind == "pose" else list(joints)
     cameras = {_IMAGES + name: size for name, size in robot.cameras.items()}
     return Form(robot.name, FPS, cameras, [f"s{n}" for n in range(robot.state_size)], action)
 

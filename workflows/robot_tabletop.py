@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from ego_ops.errors import UserError, hint
+from robot.limits import Limits
 from robot.robot import Observation
 from robot.robots.simulated import SimulatedRobot
 from sim_eval import suite
@@ -28,7 +30,9 @@ class Tabled:
         UserError: there is no such task.
     """
 
-    def __init__(self, task: str, wrist: bool):
+    seconds = math.inf
+
+    def __init__(self, task: str, wrist: bool, limits: Limits):
         if task not in CHORES:
             raise UserError(f"--task {task}: the tabletop has none; {hint(task, CHORES)}")
         cameras = CAMERAS if wrist else CAMERAS[:1]
@@ -40,6 +44,7 @@ class Tabled:
             FACTORY, task, dict.fromkeys(cameras, (SIZE, SIZE)), Tabletop.state_size, self._message
         )
         self.instruction = CHORES[task].task.instruction
+        self.limits, self.what = limits, task
 
     def _message(self, seen: Observation, instruction: str, state: bytes) -> dict[str, Any]:
         message = self._suite.message(suite.Observation(seen.images, seen.state, instruction))
