@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import h5py
 import numpy as np
@@ -22,8 +23,21 @@ from ego_ops.synthetic.take import Take, write_truth
 from ego_ops.synthetic.video import write_mpeg4
 
 Floats = NDArray[np.float64]
-_BITS_PER_PIXEL = 0.16
-"""About 10 Mbit/s at 1920 x 1080, a little better than EgoDex's own."""
+
+
+class Filming(NamedTuple):
+    """How a scene is filmed."""
+
+    size: tuple[int, int]
+    """(width, height) pixels, both even."""
+    pose_offset_s: float
+    """How long before its frame each recorded pose was true, seconds."""
+    focal: float | None = None
+    """Focal length in pixels; by default that of EgoDex's camera."""
+    shadow: int | None = None
+    """Side of the shadow map in pixels; by default as fine as suits the size."""
+    bits_per_pixel: float = 0.16
+    """Of the video: about 10 Mbit/s at 1920 x 1080, a little better than EgoDex's own."""
 
 
 def write_clip(
@@ -42,29 +56,19 @@ def write_clip(
         UserError: there is nothing to render with.
     """
     path = recording_of(root, index)
-    return write_scene(root, path, sample_scene(seed, index), size, pose_offset_s)
+    return write_scene(root, path, sample_scene(seed, index), Filming(size, pose_offset_s))
 
 
-def write_scene(
-    root: Path,
-    path: Path,
-    scene: Scene,
-    size: tuple[int, int],
-    pose_offset_s: float,
-    focal: float | None = None,
-    shadow: int | None = None,
-) -> Path:
+def write_scene(root: Path, path: Path, scene: Scene, how: Filming) -> Path:
     """Render a scene and write its three files, the HDF5 file `path` last.
 
     Args:
         path: {root}/{task}/{n}.hdf5.
-        size, pose_offset_s: see `write_clip`.
-        focal: focal length in pixels; by default that of EgoDex's camera.
-        shadow: side of the shadow map in pixels; by default as fine as suits the size.
 
     Raises:
         UserError: there is nothing to render with.
     """
+    size = how.size
     task, name = path.parent.name, path.stem
     (root / task).mkdir(parents=True, exist_ok=True)
     (root / "truth" / task).mkdir(parents=True, exist_ok=True)
@@ -72,14 +76,16 @@ def write_scene(
     seen: list[float] = []
 
     def frames() -> Iterator[NDArray[np.uint8]]:
-        for shot in render.render_scene(scene, scene.times, size, focal=focal, shadow=shadow):
+        for shot in render.render_scene(
+            scene, scene.times, size, focal=how.focal, shadow=how.shadow
+        ):
             seen.append(shot.visible_fraction)
             yield render.expose(shot.image, noise)
 
-    rate = int(_BITS_PER_PIXEL * size[0] * size[1] * FPS)
+    rate = int(how.bits_per_pixel * size[0] * size[1] * FPS)
     write_mpeg4(root / task / f"{name}.mp4", frames(), size, FPS, rate)
     _write_truth(root / "truth" / task / f"{name}.npz", scene, np.array(seen))
-    _write_annotation(path, scene, render.intrinsics(size, focal), pose_offset_s)
+    _write_annotation(path, scene, render.intrinsics(size, how.focal), how.pose_offset_s)
     return path
 
 

@@ -84,7 +84,8 @@ def toy_block(rng: np.random.Generator, base: Colour) -> Image:
         cv2.rectangle(image, (22, 22), (277, 277), deep, 9, cv2.LINE_AA)
         (w, h), _ = cv2.getTextSize(letter, cv2.FONT_HERSHEY_TRIPLEX, 5.5, 18)
         at = (150 - w // 2, 150 + h // 2)
-        cv2.putText(image, letter, at, cv2.FONT_HERSHEY_TRIPLEX, 5.5, deep, 18, cv2.LINE_AA)
+        for ink, thick in ((deep, 30), (light, 13)):
+            cv2.putText(image, letter, at, cv2.FONT_HERSHEY_TRIPLEX, 5.5, ink, thick, cv2.LINE_AA)
         for at in rng.integers(45, 255, (7, 2)):
             cv2.circle(image, at.tolist(), int(rng.integers(6, 15)), light, -1, cv2.LINE_AA)
         sides.append(marked(rng, image, 40, (4, 12), 70))
