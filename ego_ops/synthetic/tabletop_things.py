@@ -19,6 +19,8 @@ from ego_ops.synthetic.meshes import Mesh
 from ego_ops.synthetic.things import Distance, Thing, box_distance, turned_distance
 
 Floats = NDArray[np.float64]
+CUBE = 0.07
+"""Edge of a toy block, metres."""
 _SKIN, _LEAF = (0.0, 0.0, 0.745, 1.0), (0.755, 0.0, 1.0, 1.0)
 """Parts of the texture of a vegetable."""
 
@@ -139,16 +141,15 @@ def eggplant(rng: np.random.Generator) -> Thing:
 
 
 def _cube(rng: np.random.Generator, name: str, hue: tuple[float, float], value: float) -> Thing:
-    edge = 0.06
-    sides = np.full(3, edge)
+    sides = np.full(3, CUBE)
     base = tabletop_looks.tint(rng, hue, (0.7, 0.9), (value - 0.1, value + 0.1))
     image = tabletop_looks.toy_block(rng, base)
     mesh = meshes.box(sides, atlas=True)
-    return Thing(name, mesh, image, box_distance(sides), edge, 0.0425, edge, edge)
+    return Thing(name, mesh, image, box_distance(sides), CUBE, 0.71 * CUBE, CUBE, CUBE)
 
 
 def green_cube(rng: np.random.Generator) -> Thing:
-    """The toy block to be put on the other, 6 cm."""
+    """The toy block to be put on the other."""
     return _cube(rng, "green cube", (0.32, 0.38), 0.66)
 
 
@@ -205,5 +206,5 @@ MAKERS: dict[str, Callable[[np.random.Generator], Thing]] = {
     maker.__name__: maker
     for maker in (spoon, carrot, eggplant, green_cube, yellow_cube, towel, plate, basket)
 }
-SURFACE = {"towel": 0.012, "plate": 0.008, "yellow_cube": 0.06, "basket": 0.008}
+SURFACE = {"towel": 0.012, "plate": 0.008, "yellow_cube": CUBE, "basket": 0.008}
 """Height above the table, metres, of what things are put on."""
