@@ -18,16 +18,10 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 )
 
 LONG = (
-    *(
-        "test_reproduce",
-        "test_pretrain_kill",
-        "test_kill",
-        "test_cluster_nodes",
-        "test_extract_run",
-        "test_cli",
-    ),
-    *("test_job_submit", "test_pipeline", "test_s3", "test_broken_corpora", "test_learned_cli"),
-    *("test_perception_no_hands", "test_libero_scene", "test_evaluate_kill", "test_pretrain"),
+    *("test_reproduce", "test_pretrain_kill", "test_kill", "test_cluster_nodes"),
+    *("test_extract_run", "test_cli", "test_job_submit", "test_pipeline", "test_s3"),
+    *("test_broken_corpora", "test_learned_cli", "test_perception_no_hands"),
+    *("test_libero_scene", "test_evaluate_kill", "test_pretrain"),
 )
 """Files of half a minute and more. They begin first: at the end, one would run alone."""
 

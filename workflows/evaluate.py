@@ -22,8 +22,8 @@ class EvaluateConfig(Options):
     """Measure how often a policy solves the tasks of a suite."""
 
     suite: str = "tabletop"
-    """Suite of tasks: `tabletop`, `libero_spatial` (or _object, _goal, _10, _90), or module:Class of
-    one of your own."""
+    """Suite of tasks: `tabletop`, `libero_spatial` (or _object, _goal, _10, _90), or
+    module:Class of one of your own."""
     policy: str = "expert"
     """A run of `train` or its policy folder, ws://HOST:PORT of an openpi server, replay:FOLDER of a
     LeRobot dataset, `expert` or `random`."""
