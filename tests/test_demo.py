@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from ego_ops.errors import UserError
 from ego_ops.report.survey import Seen, Survey
+from tests.evaluation_runs import MAIN
 from workflows import demo
+
+PATIENCE_S = 60
 
 
 def test_every_corpus_of_the_demo_has_a_reader_and_a_writer() -> None:
@@ -45,3 +52,25 @@ def test_verdict_is_by_corpus(capsys: pytest.CaptureFixture[str]) -> None:
     assert said[2][:5] == ["hdepic", "0.20", "cm", "and", "0.6"]
     assert said[3][:3] == ["nymeria", "no", "clip"]
     assert said[4][:5] == ["all", "1.00", "cm", "and", "5.7"]
+
+
+def test_killed_it_leaves_nobody_rendering(tmp_path: Path) -> None:
+    if importlib.util.find_spec("mujoco") is None:
+        pytest.skip("the extra `demo` is not installed")
+    words = ["demo", "--out", str(tmp_path / "out"), "--corpus", "egodex", "--clips", "4"]
+    demonstrating = subprocess.Popen([sys.executable, "-c", MAIN, *words])
+    end = time.monotonic() + PATIENCE_S
+    renderers: list[psutil.Process] = []
+    try:
+        while not renderers and time.monotonic() < end:
+            time.sleep(0.1)
+            found = psutil.Process(demonstrating.pid).children(recursive=True)
+            renderers = [one for one in found if "spawn_main" in " ".join(one.cmdline())]
+    finally:
+        demonstrating.kill()
+        demonstrating.wait()
+    assert renderers, "it rendered nothing"
+    _, left = psutil.wait_procs(renderers, PATIENCE_S)
+    for one in left:
+        one.kill()
+    assert not left

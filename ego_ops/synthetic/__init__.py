@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -111,6 +112,19 @@ def write_egodex(
     return _in_processes(calls, workers, lambda k: on_clip(names[k]) if on_clip else None)
 
 
+def _end_with_parent() -> None:
+    """Have this process end when the one that began it has, however that was: it would wait for
+    more to do for ever."""
+    parent = multiprocessing.parent_process()
+
+    def wait() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def _in_processes(
     calls: list[tuple[Any, ...]], workers: int | None, on_done: Callable[[int], None]
 ) -> list[Any]:
@@ -118,7 +132,7 @@ def _in_processes(
     load_mujoco()  # One clear error here rather than one a process; the choice is inherited.
     spawn = multiprocessing.get_context("spawn")
     count = min(workers or os.cpu_count() or 1, len(calls))
-    with ProcessPoolExecutor(max(count, 1), mp_context=spawn) as pool:
+    with ProcessPoolExecutor(max(count, 1), spawn, _end_with_parent) as pool:
         jobs = {pool.submit(*call): k for k, call in enumerate(calls)}
         for job in as_completed(jobs):
             job.result()

@@ -18,13 +18,15 @@ _BITS_PER_PIXEL = 0.4
 
 def record(root: Path, number: int, seed: int) -> Path:
     """Clip number `number`, which shows task `number % 4`: {root}/{task}/{n}.mp4 and .hdf5, and
-    {root}/truth/{task}/{n}.npz. Returns the HDF5 file.
+    {root}/truth/{task}/{n}.npz. Returns the HDF5 file. A clip that is complete stays as it is.
 
     Raises:
         UserError: there is nothing to render with.
     """
-    scene = sample_tabletop(seed, number)
     task = CHORES[number % len(CHORES)].recipe.task
     path = root / task / f"{number // len(CHORES)}.hdf5"
+    if path.exists():  # it is written last
+        return path
+    scene = sample_tabletop(seed, number)
     how = egodex.Filming(SIZE, 0.010, view(scene) * SIZE[0], _SHADOW, _BITS_PER_PIXEL)
     return egodex.write_scene(root, path, scene, how)
