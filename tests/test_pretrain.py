@@ -253,7 +253,7 @@ def test_one_command_at_a_time(tmp_path):
 def test_two_workers_train_with_sharded_weights(tmp_path, capsys):
     policy = run(job(tmp_path, "parallel=fsdp", "log_every=1", workers=2))
     out = capsys.readouterr().out
-    assert "trained to step 30 in 0:" in out
+    assert re.search(r"trained to step 30 in \d+:\d\d;", out)
     assert str(policy) in out
     assert "step 30/30, loss " in out
     assert " samples/s" in out
