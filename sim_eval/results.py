@@ -5,6 +5,7 @@
     episodes.jsonl                       all episodes, for scripts: see `write_jsonl`
     episodes/part-<sha256[:16]>.parquet  results that were committed together
     episodes/merged-<sha256[:16]>.parquet  what some of those said, in one file
+    merges                               other bytes before each time that files are removed
     videos/<suite>/<task>/...mp4         see `video_path`
 
 A folder, local or on an object store, holds results of any number of policies, suites and seeds.
@@ -15,6 +16,10 @@ outcome wins over an error, then the first judged one, or the last error.
 A merged file is there before any of those that it stands for is removed. Of merged files only
 such are removed as have fewer rows than the new one, so that two commands that merge at a time
 cannot each remove what the other relies on.
+
+A listing is no picture of one moment: what is merged while it goes on may be seen neither in the
+old files nor in the new one. So `merges` is changed before old files are removed: a listing between
+two equal readings of it has missed nothing.
 """
 
 from __future__ import annotations
@@ -24,6 +29,7 @@ import hashlib
 import io
 import json
 import re
+import uuid
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,6 +64,7 @@ SCHEMA = pa.schema(
 """A column for every field of `sim_eval.episode.Result`."""
 _TIES = ["outcome", "error", "video", "states", "steps", "seconds", "policy", "attempts"]
 """What decides between results of one episode that ended at the same time."""
+_MERGES = "merges"
 _NAME = re.compile(r"(part|merged)-[0-9a-f]{16}\.parquet")
 
 
@@ -157,6 +164,7 @@ def compact(url: str) -> None:
         return
     merged = _view(pa.concat_tables([rows for _, rows in tables]))
     new = _write(where, "merged", merged)
+    where.write(_MERGES, uuid.uuid4().hex.encode())
     for name, rows in tables:
         if name != new and (name.startswith("part-") or len(rows) < len(merged)):
             where.delete(f"{FOLDER}/{name}")
@@ -170,11 +178,22 @@ def _everything(url: str, columns: list[str]) -> pa.Table:
     seen: set[str] = set()
     tables = [SCHEMA.empty_table().select(columns)]
     # Files may be merged meanwhile: what vanished is in a file that a later listing shows.
-    while new := sorted(_files(where).keys() - seen):
+    while True:
+        merges = _merges(where)
+        new = sorted(_files(where).keys() - seen)
+        if not new and merges == _merges(where):
+            break
         seen.update(new)
         found = where.each(lambda name: _load(where, name, columns), new)
         tables += [rows for rows in found if rows is not None]
     return pa.concat_tables(tables)
+
+
+def _merges(where: Store) -> bytes:
+    try:
+        return where.read(_MERGES)
+    except FileNotFoundError:
+        return b""
 
 
 def _files(where: Store) -> dict[str, int]:

@@ -137,6 +137,7 @@ def _draw(found: Findings, path: Path) -> None:
     _dots(left, names, rates, "success, %")
     left.set_ylim(-2, 102)
     _dots(right, names, errors, "error of actions, held out")
+    right.set_ylim(bottom=0)
     figure.savefig(path, format="png")
 
 
