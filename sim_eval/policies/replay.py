@@ -16,15 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ego_ops.errors import UserError, hint
+from ego_ops.lerobot_names import ACTION, FILLER, PLACE, SOURCE, VERSION
 from sim_eval.policy import PolicyEnded, Request
 from sim_eval.suite import Environment, Floats, Suite
-
-_ACTION = "action"
-_WHERE = ("data/chunk_index", "data/file_index")
-_SOURCE = b"source"
-"""Key of the metadata of a file of one episode, where `egoscaler demonstrate` says which it is."""
-_FILLER = "last_is_filler"
-"""What our own exports say of an action that is there only to fill the last frame."""
 
 
 class Replay:
@@ -93,18 +87,18 @@ def _recorded(folder: str) -> _Recorded:
     root = Path(folder)
     try:
         info = json.loads((root / "meta/info.json").read_bytes())
-        if info["codebase_version"] != "v3.0":
+        if info["codebase_version"] != VERSION:
             raise UserError(
                 f"replay:{folder}: a LeRobot dataset of version {info['codebase_version']}; "
-                "this reads v3.0: convert it with LeRobot's converters"
+                f"this reads {VERSION}: convert it with LeRobot's converters"
             )
-        action = info["features"][_ACTION]
+        action = info["features"][ACTION]
         files = sorted((root / "meta/episodes").glob("chunk-*/file-*.parquet"))
-        names = ["episode_index", "length", "tasks", *_WHERE]
+        names = ["episode_index", "length", "tasks", *PLACE]
         rows = []
         for path in files:
             table = pq.read_table(path, columns=names)
-            source = (table.schema.metadata or {}).get(_SOURCE, b"").decode()
+            source = (table.schema.metadata or {}).get(SOURCE, b"").decode()
             rows += [{**row, "source": source} for row in table.to_pylist()]
         found: dict[str, list[_Episode]] = {}
         sources = {}
@@ -113,14 +107,14 @@ def _recorded(folder: str) -> _Recorded:
             found.setdefault(row["tasks"][0], []).append(episode)
             if row["source"]:
                 sources[row["source"]] = episode
-        filler = bool((action.get("info") or {}).get(_FILLER))
+        filler = bool((action.get("info") or {}).get(FILLER))
         return _Recorded(int(action["shape"][0]), filler, found, sources)
     except (OSError, pa.ArrowException, ValueError, KeyError, TypeError, IndexError) as error:
         raise UserError(f"replay:{folder}: no LeRobot dataset v3 ({_line(error)})") from error
 
 
 def _path(info: dict[str, Any], row: dict[str, Any]) -> str:
-    chunk, file = (row[name] for name in _WHERE)
+    chunk, file = (row[name] for name in PLACE)
     return str(info["data_path"]).format(chunk_index=chunk, file_index=file)
 
 
@@ -151,11 +145,11 @@ def _actions(folder: str, episode: _Episode) -> Floats:
     try:
         table = pq.read_table(
             episode.path,
-            columns=[_ACTION, "frame_index"],
+            columns=[ACTION, "frame_index"],
             filters=[("episode_index", "=", episode.number)],
             use_threads=False,
         ).sort_by("frame_index")
-        actions = np.array(table[_ACTION].to_pylist(), np.float64)
+        actions = np.array(table[ACTION].to_pylist(), np.float64)
     except (OSError, pa.ArrowException, ValueError, KeyError) as error:
         raise UserError(f"{episode.path}: cannot be read ({_line(error)})") from error
     if actions.shape != (episode.length, recorded.action_size):

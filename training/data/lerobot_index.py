@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ego_ops.errors import UserError
-from training.data.lerobot_layout import EPISODES
+from ego_ops.lerobot_names import EPISODES
 
 _VERSIONS = ("v2.0", "v2.1", "v3.0")
 _CODE = np.dtype([("chunk", np.int32), ("file", np.int32)])

@@ -10,20 +10,17 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-VERSION = "v3.0"
-STATE, ACTION, CAMERA = "observation.state", "action", "observation.images.base_0_rgb"
+from ego_ops.lerobot_names import ACTION, FILLER, STATE, VERSION
+
+CAMERA = "observation.images.base_0_rgb"
 SIDE = 224
 """Pixels of a picture's sides."""
 CHUNK = 1000
 """Files in a folder."""
 DATA = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 VIDEO = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
-EPISODES = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 DATA_MB, VIDEO_MB = 100, 200
 """What files are kept below."""
-FILLER = "last_is_filler"
-"""Key of the action's `info`: an episode's last action is that of standing still, and was not
-recorded. It is there since every frame needs one, and since readers repeat it past the end."""
 ORIGIN = "meta/egoscaler.json"
 """What a dataset was exported from: a digest, no paths, since datasets are published."""
 
@@ -59,7 +56,7 @@ class Form:
     action: Sequence[str]
     """Names of the numbers of `action`."""
     filler: bool = False
-    """See `FILLER`."""
+    """See `ego_ops.lerobot_names.FILLER`."""
 
 
 def hand_held(fps: int) -> Form:

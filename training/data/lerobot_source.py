@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ego_ops.errors import UserError, hint
+from ego_ops.lerobot_names import ACTION, FILLER, STATE
 from training.config import SourceConfig
 from training.data.keyed import held_out as chosen
 from training.data.lerobot_index import read_index, read_info
-from training.data.lerobot_layout import ACTION, FILLER, STATE
 from training.data.lerobot_unit import LeRobotUnit, read_episode
 from training.data.sample import CAMERAS
 

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from ego_ops import video_pyav
 from ego_ops.errors import ClipError, UserError
 from ego_ops.jpeg import decode
+from ego_ops.lerobot_names import ACTION, STATE
 from training.data.lerobot_index import Dataset
-from training.data.lerobot_layout import ACTION, SIDE, STATE, as_array
+from training.data.lerobot_layout import SIDE, as_array
 from training.data.sample import Window
 
 Floats = NDArray[np.float32]

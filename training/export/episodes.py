@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ego_ops.errors import UserError
-from training.data.lerobot_layout import ACTION, COLUMNS, STATE, as_array, place
+from ego_ops.lerobot_names import ACTION, STATE
+from training.data.lerobot_layout import COLUMNS, as_array, place
 from training.export import video as export_video
 from training.export.plan import Planned
 from training.export.stats import LEVELS, NAMES, Stats, of_pixels, of_values

@@ -20,13 +20,7 @@ from ego_ops.errors import UserError
 from ego_ops.jpeg import decode
 from ego_ops.storage import store
 from ego_ops.storage_errors import unwritable
-from training.data.lerobot_layout import (
-    CAMERA,
-    DATA,
-    SIDE,
-    VIDEO,
-    place,
-)
+from training.data.lerobot_layout import CAMERA, DATA, SIDE, VIDEO, place
 from training.data.shard_unit import ShardUnit, read_unit
 from training.export import video as export_video
 from training.export.episodes import (

@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from ego_ops.lerobot_names import EPISODES
 from training.data.lerobot_layout import (
     COLUMNS,
     DATA,
     DATA_MB,
-    EPISODES,
     ORIGIN,
     as_array,
     hand_held,

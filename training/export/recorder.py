@@ -22,9 +22,10 @@ import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
 from ego_ops.errors import UserError
+from ego_ops.lerobot_names import EPISODES, SOURCE
 from ego_ops.storage import LocalStore
 from ego_ops.storage_errors import unwritable
-from training.data.lerobot_layout import DATA, EPISODES, VIDEO, Form, info, place
+from training.data.lerobot_layout import DATA, VIDEO, Form, info, place
 from training.export import video as export_video
 from training.export.episodes import about_episodes, numbers, pixel_levels, sync, write_numbers
 from training.export.file import PIXELS
@@ -32,8 +33,6 @@ from training.export.meta import write_whole
 from training.export.plan import Planned
 
 Image = NDArray[np.uint8]
-_SOURCE = b"source"
-"""Key of the metadata of what is said of an episode."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class Recorder:
     def __init__(self, folder: str, form: Form):
         self._root, self._form = Path(folder), form
         tables = [pq.read_table(path, columns=["length", "tasks"]) for path in self._files()]
-        self.sources = [table.schema.metadata[_SOURCE].decode() for table in tables]
+        self.sources = [table.schema.metadata[SOURCE].decode() for table in tables]
         """Of each episode."""
         self.episodes = len(tables)
         """How many there are."""
@@ -149,7 +148,7 @@ class Recorder:
         for name, value in at.items():
             about = about.append_column(f"meta/episodes/{name}", pa.array([value]))
         pixels = {camera: counts[0].tolist() for camera, counts in levels.items()}
-        head = {PIXELS: json.dumps(pixels).encode(), _SOURCE: episode.source.encode()}
+        head = {PIXELS: json.dumps(pixels).encode(), SOURCE: episode.source.encode()}
         about = about.replace_schema_metadata(head)
         aside = said.with_suffix(".aside")
         pq.write_table(about, aside)
