@@ -68,8 +68,8 @@ class Ask(TypedDict):
     """Milliseconds from its arrival: clocks of two machines do not agree."""
     reset: NotRequired[bool]
     prefix: NotRequired[Any]
-    """(P, A) array: what remains of the chunk that the robot is doing, from the action that was due
-    as the observation was made."""
+    """(P, A) array: what the robot is going to do from the observation on, as actions: what remains
+    of the chunk that it is doing, and its way to that chunk."""
     delay: NotRequired[int]
     """How many of those will have been done before the answer is there."""
 

@@ -14,12 +14,10 @@ import gc
 import logging
 import signal
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from itertools import count
 from typing import cast
 
-from websockets.asyncio.server import Server as Websockets
-from websockets.asyncio.server import ServerConnection, serve
+from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request as HttpRequest
 from websockets.http11 import Response
 
@@ -30,6 +28,7 @@ from robot.policy import Answer, Policy, Request
 from robot.server_config import Limits, ServerConfig
 from robot.server_connection import Connection
 from robot.server_door import Door, Refusals
+from robot.server_listener import Listener
 from robot.server_metrics import Metrics
 from robot.server_session import Session
 from robot.server_shared import Shared
@@ -37,11 +36,7 @@ from robot.server_shared import Shared
 __all__ = ["Limits", "Server", "ServerConfig", "run"]
 
 _LOG = logging.getLogger("robot.server")
-_WIRE = logging.getLogger("robot.server.wire")
-_WIRE.setLevel(logging.CRITICAL)  # it logs tracebacks of what clients do wrong; `Refusals` does it
-_LOOK_S, _CLOSE_S, _PING_S = 0.25, 2.0, 20.0
-_FRAMES = 2, 1
-"""Between how many frames of a connection reading stops and goes on."""
+_LOOK_S = 0.25
 
 
 class Server:
@@ -60,7 +55,7 @@ class Server:
         self._door = Door(config, self._refusals)
         self._numbers = count()
         self._shared: Shared | None = None
-        self._websockets: Websockets | None = None
+        self._listener = Listener(config, self._door, self._refusals, self._talk, self._asked)
         self._watch: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
@@ -72,7 +67,7 @@ class Server:
         """Whether requests are answered now: it listens, has a policy that does not hang, and is
         not draining."""
         shared = self._shared
-        if shared is None or self._websockets is None:
+        if shared is None or not self._listener.begun:
             return False
         return shared.policy is not None and not (shared.draining or self.hung.is_set())
 
@@ -83,36 +78,15 @@ class Server:
             UserError: the address is taken or none of this machine's, TLS files cannot be read,
                 the policy's metadata cannot be sent.
         """
-        config, limits = self._config, self._config.limits
-        tls = config.tls()
         shared = self._shared = self._made(self._policy)
         self._policy = None  # else it were kept when it is replaced
-        connection = partial(Connection, door=self._door, refusals=self._refusals)
         try:
-            self._websockets = await serve(
-                self._talk,
-                config.host,
-                config.port,
-                process_request=self._at_the_door,
-                create_connection=cast(type[ServerConnection], connection),
-                compression=None,
-                max_size=limits.message_bytes,
-                max_queue=_FRAMES,
-                open_timeout=limits.handshake_s,
-                close_timeout=_CLOSE_S,
-                ping_interval=_PING_S,
-                ping_timeout=_PING_S,
-                server_header=None,
-                logger=_WIRE,
-                ssl=tls,
-                reuse_port=config.reuse_port or None,
-            )
-        except OSError as error:
+            port = await self._listener.start()
+        except UserError:
             await shared.batcher.close()
-            place = f"{config.host}:{config.port}"
-            raise UserError(f"cannot listen on {place}: {error.strerror or error}") from error
+            raise
         self._watch = asyncio.create_task(self._look())
-        return self._websockets.sockets[0].getsockname()[1]
+        return port
 
     async def replace(self, policy: Policy | None) -> None:
         """Serve another policy, on the connections there are. A call that computes ends on the old
@@ -182,7 +156,7 @@ class Server:
             _LOG.exception("a connection's handler failed")
             raise
 
-    def _at_the_door(self, connection: ServerConnection, request: HttpRequest) -> Response | None:
+    def _asked(self, connection: ServerConnection, request: HttpRequest) -> Response | None:
         """Answer what is no websocket, and let in who may come."""
         asking = cast(Connection, connection)
         authorization = request.headers.get("Authorization")
@@ -197,11 +171,10 @@ class Server:
 
     async def _look(self) -> None:
         """Hang up on clients that are too slow, and give up a call that is."""
-        while self._websockets is not None:
+        while True:
             await asyncio.sleep(_LOOK_S)
             self._look_at_the_call()
-            for connection in list(self._websockets.all_connections):
-                cast(Connection, connection).look(self._config.limits)
+            self._listener.look()
 
     def _look_at_the_call(self) -> None:
         assert self._shared is not None
@@ -215,9 +188,9 @@ class Server:
         batcher.give_up(f"the policy hangs: no answer for more than {most:g} s")
 
     async def _drain(self) -> None:
-        if self._shared is not None and self._websockets is not None:
+        if self._shared is not None and self._listener.begun:
             self._shared.draining = True
-            self._websockets.server.close()
+            self._listener.stop()
             try:
                 async with asyncio.timeout(self._config.drain_s):
                     await self._shared.idle.wait()
@@ -226,12 +199,11 @@ class Server:
         await self.close()
 
     async def _close(self) -> None:
-        shared, websockets = self._shared, self._websockets
-        if shared is None or websockets is None:
+        shared = self._shared
+        if shared is None or not self._listener.begun:
             return  # it never began
         shared.draining = True
-        websockets.close(code=1001, reason="the server is shutting down")
-        await websockets.wait_closed()
+        await self._listener.close()
         if self._watch is not None:
             self._watch.cancel()
         await shared.batcher.close()

@@ -17,7 +17,11 @@ from robot.server_door import Door, Refusals
 
 
 class Connection(ServerConnection):
-    """Counts itself at the door, and knows since when a message, or its reader, is slow."""
+    """Counts itself at the door, and knows since when a message, or its reader, is slow.
+
+    Args:
+        standing: all connections, this one among them from `arrive` to `leave`.
+    """
 
     def __init__(
         self,
@@ -26,6 +30,8 @@ class Connection(ServerConnection):
         *,
         door: Door,
         refusals: Refusals,
+        limits: Limits,
+        standing: set[Connection],
         **options: Any,
     ):
         super().__init__(protocol, server, **options)
@@ -33,27 +39,51 @@ class Connection(ServerConnection):
         self.answered = False
         """Whether it asked for a page, or was told why it may not come in."""
         self.entered = False
-        self._door, self._refusals = door, refusals
+        self._door, self._refusals, self._limits = door, refusals, limits
+        self._standing = standing
+        self._since = time.monotonic()
+        self._socket: asyncio.WriteTransport | None = None
         self._part_since: float | None = None
         self._unread_since: float | None = None
         self._fragments = False
 
+    def arrive(self, socket: asyncio.WriteTransport) -> bool:
+        """Count it, before its first byte. Whether to hear it at all; if not, it is hung up.
+
+        Args:
+            socket: under TLS, if there is any.
+        """
+        self._socket = socket
+        self._standing.add(self)
+        self.address = str((socket.get_extra_info("peername") or ("unknown",))[0])
+        if self._door.arrive(self.address):
+            return True
+        self.answered = True
+        socket.abort()
+        return False
+
+    def leave(self) -> None:
+        """It has ended. Due once for each that arrived."""
+        self._standing.discard(self)
+        self._door.leave(self.address)
+
+    def refuse(self, reason: str, detail: str) -> None:
+        """Record why it is hung up."""
+        self._refusals.add(reason, f"{self.address}: {detail}")
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """See `asyncio.Protocol`."""
+        """See `asyncio.Protocol`. Where there is TLS, it has arrived before."""
         super().connection_made(transport)
-        self.address = str((transport.get_extra_info("peername") or ("unknown",))[0])
-        if not self._door.arrive(self.address):
-            self.answered = True
-            self.transport.abort()
+        if self._socket is None:
+            self.arrive(self.transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""
-        shaken = self.response is not None and self.response.status_code == 101
-        if not self.answered and not shaken:
+        if not self.answered and not self._begun:
             self._refusals.add("handshake", f"{self.address} asked for no websocket and no page")
         if self.entered:
             self._door.exit(self.address)
-        self._door.leave(self.address)
+        self.leave()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -76,9 +106,11 @@ class Connection(ServerConnection):
         """Send without waiting; a connection that closes drops it."""
         broadcast([self], message)
 
-    def look(self, limits: Limits) -> None:
-        """Hang up on one that sends or reads too slowly. To be called now and then."""
-        now = time.monotonic()
+    def look(self) -> None:
+        """Hang up on one that begins, sends or reads too slowly. To be called now and then."""
+        now, limits = time.monotonic(), self._limits
+        if not self._begun and self.late:
+            self.hurry()
         if self.protocol.state is not State.OPEN:
             return
         if self.recv_messages.paused:  # it is we who do not read
@@ -97,6 +129,20 @@ class Connection(ServerConnection):
         elif now - self._unread_since > limits.unread_s:
             self._drop("slow reader", f"answers are unread for {limits.unread_s:g} s")
 
+    def hurry(self) -> None:
+        """Hang up if it is no websocket yet."""
+        if not self._begun and self._socket is not None:
+            self._socket.abort()
+
+    @property
+    def late(self) -> bool:
+        """Whether the time for its handshakes is over."""
+        return time.monotonic() - self._since >= self._limits.handshake_s
+
+    @property
+    def _begun(self) -> bool:
+        return self.response is not None and self.response.status_code == 101
+
     def _drop(self, reason: str, detail: str) -> None:
-        self._refusals.add(reason, f"{self.address}: {detail}")
+        self.refuse(reason, detail)
         self.transport.abort()

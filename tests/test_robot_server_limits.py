@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import ipaddress
 import logging
@@ -74,7 +75,8 @@ def test_messages_that_are_too_large(caplog: pytest.LogCaptureFixture) -> None:
             assert closed.value.rcvd is not None
             assert closed.value.rcvd.code == 1009
         with Raw(running) as parts:
-            parts.socket.send(bytes(100) for _ in range(20))  # a frame each
+            with contextlib.suppress(ConnectionClosedError):  # while it sends, or after
+                parts.socket.send(bytes(100) for _ in range(20))  # a frame each
             with pytest.raises(ConnectionClosedError):
                 parts.hear()
         answers(good, 1)
@@ -354,3 +356,25 @@ def test_refusals_are_logged_once_a_second(caplog: pytest.LogCaptureFixture) -> 
     lines = [r.getMessage() for r in caplog.records if r.name == "robot.server"]
     assert len(lines) <= 5
     assert "more" in lines[-1]
+
+
+def test_flood_of_tls_connections_that_never_shake_hands(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cert, key = certificate(tmp_path)
+    limits = Limits(per_address=4, handshake_s=1.0)
+    trusted = ssl.create_default_context(cafile=cert)
+    with Running(Play(), tls_cert=cert, tls_key=key, limits=limits) as running:
+        url = f"wss://127.0.0.1:{running.port}"
+        with connect(url, ssl=trusted, proxy=None) as good:
+            good.recv(20)
+            place = ("127.0.0.1", running.port)
+            silent = [socket.create_connection(place, timeout=20) for _ in range(100)]
+            for each in silent:
+                ends(each)
+            until(lambda: running.server._door._standing.total() == 1)
+            assert refused(running, "flood") + refused(running, "tls") == 100
+            assert refused(running, "tls") >= 19
+            good.send(msgpack_numpy.packb({"x": 4}))
+            assert msgpack_numpy.unpackb(good.recv(20))["actions"][0, 0] == 4
+    assert "no TLS handshake (none within 1 s)" in caplog.text
