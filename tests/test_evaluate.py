@@ -189,13 +189,20 @@ def test_flags_that_make_no_sense_end_in_one_line(tmp_path):
         ("tasks", ("nier",)): "suite points has no task nier: did you mean near?",
         ("seeds", "4..1"): "--seeds 4..1: 4..1 are no seeds from 0 upwards",
         ("seeds", "a"): "--seeds a: give 0..4",
+        ("seeds", ""): "--seeds : give 0..4",
+        ("seeds", "0..9999999999"): "--seeds 0..9999999999: more than 1000000 seeds",
         ("episodes", 0): "--episodes 0: must be at least 1",
+        ("episodes", 10**10): "--episodes 10000000000: must be at most 1000000",
+        ("out", ""): "--out names no folder",
         ("latency_cap", -1.0): "--latency-cap -1.0: must be 0 or more",
         ("policy", str(tmp_path)): "neither a run nor a policy",
     }.items():
         with pytest.raises(UserError) as caught:
             evaluate.run(replace(config, **dict([change])))
         assert words in str(caught.value)
+    for names in ({"suites": POINTS, "policies": ","}, {"suites": "", "policies": "random"}):
+        with pytest.raises(UserError, match=r"no (policies|suites) are named"):
+            sweep.run(SweepConfig(**names, out=str(tmp_path)))
     assert not list(tmp_path.iterdir())
 
 

@@ -59,10 +59,10 @@ def _report(todo: Sequence[Plan], options: Options) -> list[str]:
     """Print what is known of these plans' episodes, and write the report of the whole folder. A
     line about those that ended in errors."""
     wanted = pa.array(episode.id for plan in todo for episode in plan.episodes)
-    rows = results.table(options.out)
-    results.write_jsonl(options.out, rows)
-    rows = rows.filter(pc.is_in(rows["episode"], wanted))
-    report.show(rows)
+    everything = results.table(options.out)
+    rows = everything.filter(pc.is_in(everything["episode"], wanted))
+    report.show(rows)  # before anything is written: the disk may be full
+    results.write_jsonl(options.out, everything)
     try:
         page = report.write_report(options.out, f"{options.out.rstrip('/')}/report.html")
         print(f"report: {page}", flush=True)

@@ -19,6 +19,7 @@ from sim_eval.suite import Suite
 from workflows import flags
 
 _LONGEST_S = 86400
+_MOST_SEEDS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,9 @@ def plans(
         UserError: a flag makes no sense, or there is no such suite, task, seed or policy.
     """
     _check(options)
-    seeds = parse_seeds(options.seeds) if options.seeds else range(options.episodes)
+    if not suite_names or not policy_names:
+        raise UserError(f"no {'policies' if suite_names else 'suites'} are named")
+    seeds = range(options.episodes) if options.seeds is None else parse_seeds(options.seeds)
     found = [_suite(name) for name in dict.fromkeys(suite_names)]
     named: dict[str, Named] = {}
     away = []
@@ -140,6 +143,8 @@ def parse_seeds(text: str) -> list[int]:
             raise UserError(f"--seeds {text}: give 0..4, or 0,3,7..9") from error
         if begin < 0 or end < begin:
             raise UserError(f"--seeds {text}: {part.strip()} are no seeds from 0 upwards")
+        if end - begin >= _MOST_SEEDS:  # a slip that would fill the memory
+            raise UserError(f"--seeds {text}: more than {_MOST_SEEDS} seeds")
         seeds |= dict.fromkeys(range(begin, end + 1))
     return list(seeds)
 
@@ -181,6 +186,10 @@ def _check(options: Options) -> None:
     least = {"episodes": 1, "replan": 1, "batch": 1, "flow_steps": 1, "workers": 1}
     least |= {"envs_per_worker": 1, "policy_replicas": 1, "attempts": 1, "videos": 0}
     flags.at_least(options, least)
+    if options.episodes > _MOST_SEEDS:
+        raise UserError(f"--episodes {options.episodes}: must be at most {_MOST_SEEDS}")
+    if not options.out:
+        raise UserError("--out names no folder")
     for name in ("latency_cap", "ensemble"):
         given = getattr(options, name)
         if given is not None and not (math.isfinite(given) and given >= 0):
