@@ -15,14 +15,14 @@ done from k / fps to (k + 1) / fps after the observation.
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import RigidTransform, Rotation
 
 from ego_ops.errors import UserError
-from robot.grasp import STEP, gripper_steps, transforms
+from robot.grasp import STEP, gripper_steps, numbers, transforms
 from robot.robot import Kind
 from robot.turns import between, turned
 
@@ -31,6 +31,7 @@ Actions = Literal["pose_step", "object_step", "joints"]
 
 ACTIONS: tuple[str, ...] = get_args(Actions)
 _POSE = 8
+_SLACK = 1e-6
 
 
 def targets(
@@ -79,12 +80,50 @@ def _poses(steps: Floats, position: Floats) -> Floats:
     return found
 
 
+def actions_through(
+    commands: Floats, what: str, size: int, grasp: RigidTransform | None = None
+) -> Floats:
+    """(P, size) actions that lead through (P + 1, n) commands, each from one to the next: what
+    `targets` makes these commands of.
+
+    Args:
+        size: numbers of an action.
+        what, grasp: as of `targets`.
+    """
+    if what == "joints":
+        return commands[1:]
+    turns = Rotation.from_quat(commands[:, 3:7])
+    poses = RigidTransform.from_components(commands[:, :3], turns)
+    steps = numbers(poses[:-1].inv() * poses[1:])
+    if what == "object_step" and grasp is not None:
+        steps = gripper_steps(steps, grasp.inv())
+    return np.concatenate([steps, commands[1:, 7:]], axis=1)[:, :size]
+
+
+class Blend(NamedTuple):
+    """What commands are off a chunk as they turn to it: that goes, along a curve that is level at
+    both of its ends."""
+
+    off: Floats
+    """A `difference`."""
+    since: float
+    over: float
+    """Seconds."""
+
+    def added(self, kind: Kind, said: Floats, time: float) -> Floats:
+        """To what the chunk says of a time."""
+        share = (time - self.since) / self.over if self.over > 0 else 1.0
+        if share >= 1:
+            return said
+        return moved(kind, said, 1 - share * share * (3 - 2 * share), self.off)
+
+
 class Chunk:
     """What a robot is to do from an observation on.
 
     Args:
         id: of the request that it answers.
-        begin: when the observation was made, `time.monotonic()`.
+        seen: when the observation was made, `time.monotonic()`.
         fps: actions a second.
         actions: (H, A), as the policy gave them.
         commands: (H + 1, n), of `targets`.
@@ -94,15 +133,19 @@ class Chunk:
     def __init__(
         self,
         id: int,
-        begin: float,
+        seen: float,
         fps: float,
         actions: NDArray[np.floating],
         commands: Floats,
         kind: Kind,
         latency: float = 0.0,
     ):
-        self.id, self.begin, self.fps, self.latency = id, begin, fps, latency
+        self.id, self.seen, self.fps, self.latency = id, seen, fps, latency
         self.actions, self._commands, self._kind = actions, commands, kind
+        self.begin = seen
+        """When the first action begins."""
+        self.blend: Blend | None = None
+        """How the robot turns to it."""
 
     @property
     def end(self) -> float:
@@ -117,9 +160,17 @@ class Chunk:
         a, b = self._commands[before], self._commands[before + 1]
         return moved(self._kind, a, place - before, difference(self._kind, a, b))
 
-    def left(self, time: float) -> NDArray[np.floating]:
-        """(P, A) actions from the one that is due at a time, the nearest beginning counting."""
-        return self.actions[max(0, math.floor((time - self.begin) * self.fps + 0.5)) :]
+    def planned(self, time: float) -> Floats:
+        """The command for a time, the blend into this chunk included."""
+        said = self.at(time)
+        return said if self.blend is None else self.blend.added(self._kind, said, time)
+
+    def left(self, time: float, position: Floats) -> Floats:
+        """(P + 1, n) a robot's position at a time, and where it is to be after 1, 2, ..., P times
+        an action's from then on, as long as the chunk lasts."""
+        count = max(0, math.floor((self.end - time) * self.fps + _SLACK))
+        ahead = [self.planned(time + (each + 1) / self.fps) for each in range(count)]
+        return np.array([position, *ahead])
 
 
 def difference(kind: Kind, a: Floats, b: Floats) -> Floats:

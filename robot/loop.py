@@ -1,6 +1,7 @@
 """The control loop: commands at a fixed rate, whatever the network does.
 
-    control thread    `Loop.run`'s: reads the robot, commands what is due, through `robot.safety`
+    control thread    `Loop.run`'s: reads the robot, works out the next command, through
+                      `robot.safety`, and gives it when it is due
     observations      a thread: pictures, requests, answers as chunks (`robot.loop_asker`)
     ticks             a thread: tells a listener (`robot.loop_teller`)
     client            a thread: the network (`robot.client`)
@@ -12,19 +13,17 @@ and goes on by itself when a chunk comes. Logs to `robot.loop`.
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
 import math
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from ego_ops.errors import UserError
 from robot.chunk import difference
 from robot.client import Client
 from robot.loop_asker import Asker, meaning, offered
-from robot.loop_clock import Clock
+from robot.loop_clock import Clock, undisturbed
 from robot.loop_config import Ended, Floats, LoopConfig, Reason, State, Tick
 from robot.loop_teller import Teller
 from robot.plan import Plan
@@ -34,7 +33,6 @@ from robot.safety import Impossible, Safety
 __all__ = ["Ended", "Loop", "LoopConfig", "Tick"]
 
 _LOG = logging.getLogger("robot.loop")
-_SWITCH_S = 0.0005
 _BRAKE_S = 2.0
 """For coming to rest before the end."""
 _MOVED = 0.02, 0.1
@@ -95,7 +93,7 @@ class Loop:
         teller = Teller(self._listener) if self._listener else None
         self._tell = teller.tell if teller else lambda tick: None
         try:
-            with _undisturbed():
+            with undisturbed():
                 self._asker.start()
                 self._clock = Clock(self._period)
                 reason, message = self._go(seconds)
@@ -109,7 +107,7 @@ class Loop:
         return Ended(reason, message, self._ticks, missed, self._dropped)
 
     def _ready(self) -> None:
-        position = self._robot.read()
+        position = self._given = self._robot.read()
         self._safety.reset(position)
         self._safety.check(position, self._period)  # its tables take a while to make
         self._safety.brake(self._period)
@@ -119,7 +117,7 @@ class Loop:
         self._before = self._since = began = time.monotonic()
         try:
             while True:
-                due = self._clock.wait()
+                due = self._clock.ahead()
                 ended = self._asked_to_end(due - began, seconds) or self._tick(due)
                 self._before = due
                 if ended:
@@ -134,20 +132,27 @@ class Loop:
         finally:
             self._robot.hold()
             self._state = "stopped"
-            self._report(self._before, self._safety.position, ())
+            self._report(self._before, self._given, ())
 
     def _asked_to_end(self, elapsed: float, seconds: float) -> tuple[Reason, str] | None:
         if self.emergency.is_set():
-            self._robot.hold()
-            return "emergency", "the emergency stop"
+            return self._stop()
         if self._ending.is_set():
             return "asked", "it was asked to end"
         if self._asker.solved:
             return "solved", "the task is done"
         return ("time", f"{seconds:g} s are over") if elapsed > seconds else None
 
+    def _stop(self) -> tuple[Reason, str]:
+        self._robot.hold()
+        return "emergency", "the emergency stop"
+
     def _tick(self, due: float) -> tuple[Reason, str] | None:
-        """One command. Returns why to end, if there is a reason."""
+        """One command. Returns why to end, if there is a reason.
+
+        It is worked out before it is due: how long that takes, and how long other threads keep this
+        one from it, is not seen in when it is given.
+        """
         if self._asker.failure:
             raise RobotError(self._asker.failure)
         position = self._robot.read()
@@ -160,26 +165,34 @@ class Loop:
         self._asker.running = self._plan.newest
         clipped: tuple[str, ...] = ()
         if target is None:
-            self._rest(due)
+            command = self._rest(due)
         else:
-            checked = self._safety.check(target, self._period)
-            self._robot.command(checked.target)
-            clipped, self._state, self._held = checked.clipped, "running", False
+            command, clipped = self._safety.check(target, self._period)
+            self._state = "running"
+        self._clock.reach()
+        if self.emergency.is_set():
+            return self._stop()
+        self._give(command)
         self._report(due, position, clipped)
         if target is None and due - self._since > self._config.stop_after_s:
             return "hold", f"no chunk for {self._config.stop_after_s:g} s: {self._asker.problem}"
         return None
 
-    def _rest(self, due: float) -> None:
-        """There is nothing to do: come to rest and stay."""
+    def _give(self, command: Floats | None) -> None:
+        """None: to stay."""
+        if command is not None:
+            self._robot.command(command)
+            self._given = command
+        elif not self._held:
+            self._robot.hold()
+        self._held = command is None
+
+    def _rest(self, due: float) -> Floats | None:
+        """There is nothing to do: the command that brings it to rest, or None if it is."""
         if self._state == "running":
             _LOG.warning("holding: %s", self._asker.problem or "no new chunk in time")
             self._state, self._since = "holding", due
-        if not self._safety.resting:
-            self._robot.command(self._safety.brake(self._period))
-        elif not self._held:
-            self._robot.hold()
-            self._held = True
+        return None if self._safety.resting else self._safety.brake(self._period)
 
     def _resume(self, position: Floats) -> None:
         """Go on where the arm is, which may have been moved by hand."""
@@ -195,29 +208,16 @@ class Loop:
     def _brake(self) -> None:
         """Come to rest within the limits, unless the robot fails or is to hold at once."""
         self._state, end = "holding", time.monotonic() + _BRAKE_S
+        self._before = self._clock.reach()
         with contextlib.suppress(RobotError):
             while not (self._safety.resting or self.emergency.is_set()) and self._before < end:
-                self._robot.command(self._safety.brake(self._period))
+                self._give(self._safety.brake(self._period))
                 self._report(self._before, self._robot.read(), ())
                 self._before = self._clock.wait()
 
     def _report(self, due: float, position: Floats, clipped: tuple[str, ...]) -> None:
         now, newest = time.monotonic(), self._plan.newest
         id, latency = (newest.id, newest.latency) if newest else (None, None)
-        command = self._safety.position
-        self._tell(Tick(now, now - due, position, command, clipped, id, latency, self._state))
+        command, state = self._given, self._state
+        self._tell(Tick(now, now - due, position, command, clipped, id, latency, state))
         self._ticks += 1
-
-
-@contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Have other threads give way soon, and the garbage collector leave alone what there is."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(_SWITCH_S)
-    gc.collect()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-        sys.setswitchinterval(before)

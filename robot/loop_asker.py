@@ -76,13 +76,13 @@ class Asker:
         seen = self._robot.observe()
         message = self._robot.message(seen, self._config.instruction)
         try:
-            fps, _ = self._said()
+            fps, what = self._said()
             horizon = offered(self._client).get("horizon", math.inf)
         except UserError:  # there has been no connection yet
-            fps, horizon = 1.0, math.inf
+            fps, what, horizon = 1.0, "", math.inf
         within = min(self._config.stale_s, horizon / fps)
         id = self._client.ask(
-            message, self._replies.put, within, reset=self._fresh, **self._prefix(seen, fps)
+            message, self._replies.put, within, reset=self._fresh, **self._prefix(seen, what)
         )
         reply = self._reply(id, within)
         if reply is None:
@@ -124,16 +124,19 @@ class Asker:
             reply.heard - seen.time,
         )
 
-    def _prefix(self, seen: Observation, fps: float) -> Mapping[str, Any]:
-        """What remains of the chunk that the arm does, and how much of that will be done."""
+    def _prefix(self, seen: Observation, what: str) -> Mapping[str, Any]:
+        """What the arm is going to do, from the observation on and in the time of its actions, and
+        how much of that will be done."""
         running = self.running
         if self._config.join != "rtc" or running is None:
             return {}
-        left = running.left(seen.time)
-        if not len(left):
+        commands = running.left(seen.time, seen.position)
+        if len(commands) == 1:
             return {}
+        size = running.actions.shape[1]
+        prefix = chunk.actions_through(commands, what, size, self._config.grasp)
         expected = max(self._latencies, default=0.0)
-        return {"prefix": left, "delay": min(len(left), math.ceil(expected * fps))}
+        return {"prefix": prefix, "delay": min(len(prefix), math.ceil(expected * running.fps))}
 
     def _said(self) -> tuple[float, str]:
         return meaning(self._config, self._client)

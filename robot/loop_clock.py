@@ -1,10 +1,21 @@
-"""Ticks at fixed times."""
+"""Ticks at fixed times, and a thread that keeps them."""
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import logging
+import os
+import sys
 import time
+from collections.abc import Iterator
 
+_LOG = logging.getLogger("robot.loop")
+_AHEAD_S = 0.004
 _SPIN_S = 0.0005
+_SWITCH_S = 0.0005
+_PRIORITY = 20
+"""Real-time priority: below that of the kernel's own threads (50)."""
 
 
 class Clock:
@@ -16,21 +27,73 @@ class Clock:
 
     def __init__(self, period: float):
         self.period, self.missed = period, 0
+        self._ahead = min(_AHEAD_S, period / 4)
         self._due = time.monotonic()
 
-    def wait(self) -> float:
-        """Wait for the next tick. Returns when it was due, `time.monotonic()`. Ticks whose time is
-        over are left out, and counted in `missed`: they are not made up for."""
+    def ahead(self) -> float:
+        """Wait until a little before the next tick, for what must be ready by then. Returns when it
+        is due, `time.monotonic()`. Ticks whose time is over are left out, and counted in `missed`:
+        they are not made up for."""
         self._due += self.period
         behind = time.monotonic() - self._due
         if behind > self.period:
             left_out = int(behind / self.period)
             self.missed += left_out
             self._due += left_out * self.period
+        _sleep_until(self._due - self._ahead)
+        return self._due
+
+    def reach(self) -> float:
+        """Wait until the tick is due; not at all if it is. Returns when that was."""
         # Sleeping ends late by what the scheduler takes: the last of it is waited for awake.
-        pause = self._due - time.monotonic() - _SPIN_S
-        if pause > 0:
-            time.sleep(pause)
+        _sleep_until(self._due - _SPIN_S)
         while time.monotonic() < self._due:
             pass
         return self._due
+
+    def wait(self) -> float:
+        """`ahead`, then `reach`."""
+        self.ahead()
+        return self.reach()
+
+
+def _sleep_until(then: float) -> None:
+    pause = then - time.monotonic()
+    if pause > 0:
+        time.sleep(pause)
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Have other threads give way soon, and the garbage collector leave alone what there is."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH_S)
+    gc.collect()
+    gc.freeze()
+    try:
+        with _first():
+            yield
+    finally:
+        gc.unfreeze()
+        sys.setswitchinterval(before)
+
+
+@contextlib.contextmanager
+def _first() -> Iterator[None]:
+    """Run this thread, not those it starts, before all without a real-time priority, where that is
+    to be had (Linux) and permitted (`ulimit -r`)."""
+    if sys.platform != "linux":
+        yield
+        return
+    before, its = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        first = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
+        os.sched_setscheduler(0, first, os.sched_param(_PRIORITY))
+    except PermissionError:
+        _LOG.info("no real-time priority: ticks may be late on a busy machine (see ulimit -r)")
+        yield
+        return
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, before, its)

@@ -2,13 +2,17 @@
 
     latest     the newest chunk, at the action that is due: those whose time has passed are left out
     rtc        the same, of chunks that the policy made to go on from the one before (real-time
-               chunking, arXiv 2506.07339: the prefix and delay of `robot.protocol`)
+               chunking, arXiv 2506.07339: the prefix and delay of `robot.protocol`). A prefix is
+               what the arm is going to do, the way from its last chunk to this one included
     ensemble   all chunks that say something of now, averaged with weights exp(-k i), i = 0 the
                oldest (temporal ensembling, arXiv 2304.13705)
 
 Two chunks do not agree on where the arm should be. As chunks come and go, what they say begins
 with the last command: the difference to it is taken away over a while (`blend_s`), along a curve
 that is level at both of its ends. So the target itself never jumps, whatever comes when.
+
+An arm that waited as the observation was made has not moved since: its chunk begins as it comes,
+and nothing is left out.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ import math
 from collections.abc import Sequence
 from typing import Literal, get_args
 
-from robot.chunk import Chunk, Floats, difference, moved
+from robot.chunk import Blend, Chunk, Floats, difference, moved
 from robot.robot import Kind
 
 Join = Literal["latest", "ensemble", "rtc"]
@@ -37,11 +41,12 @@ class Plan:
 
     def __init__(self, kind: Kind, join: Join, blend_s: float, stale_s: float, decay: float):
         self._kind, self._join, self._decay = kind, join, decay
-        self._blend, self._stale = blend_s, stale_s
+        self._over, self._stale = blend_s, stale_s
         self._chunks: list[Chunk] = []
         self._new, self._last = False, -math.inf
-        self._off: Floats | None = None
-        self._since = 0.0
+        self._blend: Blend | None = None
+        self._idle: float | None = -math.inf
+        """Since when there has been nothing to do; None: there is something."""
 
     @property
     def newest(self) -> Chunk | None:
@@ -50,10 +55,13 @@ class Plan:
 
     def add(self, chunk: Chunk, now: float) -> bool:
         """Take up a chunk. False: it is over already, or of an observation before the last."""
-        if self._until(chunk) <= now or chunk.begin <= self._last:
+        if self._until(chunk) <= now or chunk.seen <= self._last:
             return False
+        if self._idle is not None and chunk.seen >= self._idle:
+            chunk.begin = now
         kept = self._chunks[1 - _MOST :] if self._join == "ensemble" else []
-        self._chunks, self._new, self._last = [*kept, chunk], True, chunk.begin
+        self._chunks, self._new, self._last = [*kept, chunk], True, chunk.seen
+        self._idle = None
         return True
 
     def target(self, now: float, before: float, command: Floats) -> Floats | None:
@@ -67,23 +75,21 @@ class Plan:
         changed = self._new or len(lasting) < len(self._chunks)
         self._chunks, self._new = lasting, False
         if not lasting:
+            if self._idle is None:
+                self._idle = now
             return None
         if changed:
-            self._off = difference(self._kind, self._mean(lasting, before), command)
-            self._since = before
+            off = difference(self._kind, self._mean(lasting, before), command)
+            self._blend = lasting[-1].blend = Blend(off, before, self._over)
         said = self._mean(lasting, now)
-        share = (now - self._since) / self._blend if self._blend > 0 else 1.0
-        if self._off is None or share >= 1:
-            self._off = None
-            return said
-        return moved(self._kind, said, 1 - share * share * (3 - 2 * share), self._off)
+        return said if self._blend is None else self._blend.added(self._kind, said, now)
 
     def clear(self) -> None:
         """Forget all chunks. One of an observation before the last is still none to take up."""
         self._chunks = []
 
     def _until(self, chunk: Chunk) -> float:
-        return min(chunk.end, chunk.begin + self._stale)
+        return min(chunk.end, chunk.seen + self._stale)
 
     def _mean(self, chunks: Sequence[Chunk], time: float) -> Floats:
         first = chunks[0].at(time)

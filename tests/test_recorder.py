@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from ego_ops.errors import UserError
+from ego_ops.lerobot_names import EPISODES
 from tests.lerobot_files import lerobot
 from tests.lerobot_oracle import picture
 from training.config import SourceConfig
-from training.data.lerobot_layout import EPISODES, Form, place
+from training.data.lerobot_layout import Form, place
 from training.data.lerobot_source import LeRobotSource
 from training.export.recorder import Recorded, opened
 

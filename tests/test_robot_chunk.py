@@ -10,17 +10,17 @@ from scipy.spatial.transform import RigidTransform, Rotation
 
 from ego_ops.errors import UserError
 from robot import grasp as grasps
-from robot.chunk import Chunk, targets
+from robot.chunk import Chunk, actions_through, targets
 from robot.limits import Limits
 from robot.plan import JOINS, Plan
 from robot.safety import Safety
 from tests.robot_arms import HOME, Circle, off_circle
 
 
-def circle(begin: float = 0.0, id: int = 1, position: np.ndarray = HOME, count: int = 20) -> Chunk:
+def circle(seen: float = 0.0, id: int = 1, position: np.ndarray = HOME, count: int = 20) -> Chunk:
     """`count` steps of 0.05 s on the circle."""
     steps = np.tile(Circle().steps(HOME)[0], (count, 1))
-    return Chunk(id, begin, 20.0, steps, targets(steps, "pose_step", position), "pose")
+    return Chunk(id, seen, 20.0, steps, targets(steps, "pose_step", position), "pose")
 
 
 def pose(command: np.ndarray) -> RigidTransform:
@@ -87,8 +87,61 @@ def test_joints() -> None:
 
 
 def test_what_is_left() -> None:
-    chunk = circle(begin=10.0)
-    assert [len(chunk.left(10 + s)) for s in (0.0, 0.02, 0.03, 0.5, 2.0)] == [20, 20, 19, 10, 0]
+    """Where the arm is to be, from where it is, in steps of the actions' length."""
+    chunk = circle(seen=10.0)
+    left = [chunk.left(10 + s, HOME) for s in (0.0, 0.02, 0.05, 0.5, 2.0)]
+    assert [len(each) for each in left] == [21, 20, 20, 11, 1]
+    np.testing.assert_array_equal(left[1][0], HOME)
+    for each, place in enumerate(left[1][1:], 1):
+        np.testing.assert_allclose(place, chunk.at(10.02 + 0.05 * each), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("what", "size"), [("pose_step", 10), ("pose_step", 9), ("object_step", 9)]
+)
+def test_actions_through_commands_lead_there(what: str, size: int) -> None:
+    rng = np.random.default_rng(4)
+    grasp = RigidTransform.from_components([0.02, -0.03, 0.1], Rotation.random(rng=rng))
+    steps = RigidTransform.from_components(
+        rng.normal(0, 0.02, (6, 3)), Rotation.from_rotvec(rng.normal(0, 0.2, (6, 3)))
+    )
+    actions = np.concatenate([grasps.numbers(steps), rng.uniform(0, 1, (6, 1))], axis=1)[:, :size]
+    commands = targets(actions, what, HOME, grasp)
+    np.testing.assert_allclose(actions_through(commands, what, size, grasp), actions, atol=1e-9)
+
+
+def test_actions_through_joints() -> None:
+    commands = np.random.default_rng(5).normal(size=(4, 3))
+    np.testing.assert_array_equal(actions_through(commands, "joints", 3), commands[1:])
+
+
+@pytest.mark.parametrize("delay", [0.06, 0.21])
+def test_a_chunk_that_begins_with_what_is_planned_changes_nothing(delay: float) -> None:
+    """Real-time chunking by a policy that keeps to its prefix to the end: asked at any time, while
+    the arm still turns to its last chunk, its next chunk leads where the arm was going anyway."""
+    plan, alone = (Plan("pose", "rtc", 0.2, 3.0, 0.01) for _ in range(2))
+    place = HOME.copy()
+    place[:3] += [0.01, -0.02, 0.03]
+    place[3:7] = Rotation.from_euler("x", 20, degrees=True).as_quat()
+    for each in (plan, alone):
+        each.add(circle(), 0.0)
+        last = each.target(0.02, 0.0, HOME)
+        each.add(circle(seen=0.02, id=2, position=place), 0.02)
+    seen, answer, off = 0.1, None, []
+    for tick in range(2, 40):
+        now = 0.02 * tick
+        if answer is not None and plan.newest is not answer and now > seen + delay:
+            assert plan.add(answer, now)
+        both = [each.target(now, now - 0.02, last) for each in (plan, alone)]
+        if answer is None and now >= seen and plan.newest is not None:
+            actions = actions_through(plan.newest.left(now, both[0]), "pose_step", 10)
+            made = targets(actions, "pose_step", both[0])
+            answer = Chunk(3, now, 20.0, actions, made, "pose")
+        off.append(np.linalg.norm(both[0][:3] - both[1][:3]))
+        last = both[1]
+    assert plan.newest is answer
+    assert np.linalg.norm(place[:3] - HOME[:3]) > 0.03
+    assert max(off) < 0.001, "chords of the way between actions"
 
 
 @pytest.mark.parametrize(
@@ -112,13 +165,14 @@ def test_what_is_no_chunk(actions: np.ndarray, what: str, position: np.ndarray, 
 def test_latest_leaves_out_what_is_over() -> None:
     """A chunk that took 0.3 s to come goes on at its seventh action; others are not taken up."""
     plan = Plan("pose", "latest", 0.0, 3.0, 0.01)
-    assert plan.target(0.0, -0.02, HOME) is None
+    assert plan.add(circle(seen=-0.1), -0.1)
+    assert plan.target(0.0, -0.02, HOME) is not None
     chunk = circle()
     assert plan.add(chunk, 0.3)
-    np.testing.assert_allclose(plan.target(0.32, 0.3, HOME), chunk.at(0.32))
-    assert not plan.add(circle(id=2, begin=-0.1), 0.34), "of an observation before the last"
-    assert not plan.add(circle(id=3, begin=0.1, count=3), 0.34), "over"
-    assert plan.add(circle(id=4, begin=0.2), 0.34)
+    np.testing.assert_allclose(plan.target(0.32, 0.3, HOME), _of_circle(0.32), atol=1e-9)
+    assert not plan.add(circle(id=2, seen=-0.1), 0.34), "of an observation before the last"
+    assert not plan.add(circle(id=3, seen=0.1, count=3), 0.34), "over"
+    assert plan.add(circle(id=4, seen=0.2), 0.34)
     assert plan.newest is not None
     assert plan.newest.id == 4
     assert plan.target(1.19, 1.17, HOME) is not None
@@ -126,9 +180,30 @@ def test_latest_leaves_out_what_is_over() -> None:
     assert plan.newest is None
 
 
+def _of_circle(time: float) -> np.ndarray:
+    """The command for a time of a chunk whose first action begins at 0."""
+    return circle().at(time)
+
+
+def test_an_arm_that_waited_leaves_nothing_out() -> None:
+    """It has not moved since the observation. One that has come to a chunk's end in the meantime
+    has, as the policy foresaw."""
+    plan = Plan("pose", "latest", 0.0, 3.0, 0.01)
+    assert plan.target(0.0, -0.02, HOME) is None
+    assert plan.add(circle(seen=0.1), 0.4)
+    np.testing.assert_allclose(plan.target(0.42, 0.4, HOME), _of_circle(0.02), atol=1e-9)
+    assert plan.target(1.39, 1.37, HOME) is not None
+    assert plan.target(1.41, 1.39, HOME) is None
+    assert plan.add(circle(id=2, seen=1.3), 1.6)
+    np.testing.assert_allclose(plan.target(1.62, 1.6, HOME), _of_circle(0.32), atol=1e-9)
+    assert plan.target(2.31, 2.29, HOME) is None
+    assert plan.add(circle(id=3, seen=2.31), 2.8)
+    np.testing.assert_allclose(plan.target(2.82, 2.8, HOME), _of_circle(0.02), atol=1e-9)
+
+
 def test_stale() -> None:
     plan = Plan("pose", "latest", 0.0, 0.5, 0.01)
-    assert plan.add(circle(), 0.1)
+    assert plan.add(circle(), 0.0)
     assert plan.target(0.49, 0.47, HOME) is not None
     assert plan.target(0.51, 0.49, HOME) is None
 

@@ -15,7 +15,7 @@ import pytest
 
 from robot.recording import entries
 from tests.evaluation_runs import MAIN
-from tests.robot_server_running import Running
+from tests.robot_server_running import Play, Running
 from training.config import SourceConfig
 from training.data.lerobot_source import LeRobotSource
 from workflows.served_expert import ExpertPolicy
@@ -123,6 +123,17 @@ def test_killed_it_leaves_a_recording_that_is_recovered(tmp_path):
         (("--limits", "none.toml"), "none.toml"),
         (("--token-file", "none"), "none"),
         (("--seconds", "0"), "--seconds 0: must be more than 0"),
+        (("--rate", "1e9"), "--rate 1e+09: from 12 to 500"),
+        (("--rate", "nan"), "--rate nan: from 12 to 500"),
+        (("--fps", "0"), "--fps 0: more than 0"),
+        (("--video", "."), "--video .: is a folder"),
+        (("--grasp", "1", "2", "3"), "--grasp 1 2 3: give x y z qx qy qz qw"),
+        (("--robot", "mujoco2"), "--robot mujoco2: give mujoco, replay:DATASET"),
+        (("--arm-model", "arm.xml"), "--arm-model: of LeRobot's arms and your own only"),
+        (("--cameras", "a=b"), "--cameras: of recordings and LeRobot's arms and your own only"),
+        (("--robot", "lerobot:so101", "--plain"), "--plain: of the simulated arm only"),
+        (("--robot", "replay:data", "--video", "a.mp4"), "--video: of the simulated arm only"),
+        (("--server", "gpu:8000"), "must be like ws://gpu:8000"),
     ],
 )
 def test_what_is_wrong_is_one_line(words, said, capsys, monkeypatch, tmp_path):
@@ -133,6 +144,30 @@ def test_what_is_wrong_is_one_line(words, said, capsys, monkeypatch, tmp_path):
     line = capsys.readouterr().err
     assert said in line
     assert line.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("about", "words", "said"),
+    [
+        ({}, ("--join", "rtc"), "knows no real-time chunking; take latest or ensemble"),
+        ({}, ("--actions", "joints"), "--robot mujoco is moved by steps of its gripper"),
+        ({"actions": "joints"}, (), "the server's actions are joints"),
+        ({}, ("--actions", "object_step"), "need its place in the gripper: --grasp"),
+        ({}, ("--grasp", "0", "0", "0", "0", "0", "0", "1"), "--grasp: the server's actions are"),
+        ({"needs": 5}, ("--join", "rtc"), "knows no real-time chunking"),
+    ],
+)
+def test_what_the_server_is_not_for_is_one_line(about, words, said, capsys):
+    """Said at once: neither the arm nor a recording is begun."""
+    from workflows.cli import main
+
+    policy = Play()
+    policy.metadata = about
+    with Running(policy) as running:
+        assert main(["robot", "--server", f"ws://127.0.0.1:{running.port}", *words]) == 1
+    told = capsys.readouterr()
+    assert said in told.err
+    assert (told.err.count("\n"), told.out) == (1, "")
 
 
 def _until_recorded(process: subprocess.Popen[str], data: Path) -> None:

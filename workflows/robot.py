@@ -8,18 +8,14 @@ the next tick, whatever the server does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-from scipy.spatial.transform import RigidTransform, Rotation
-
 from ego_ops.errors import UserError
 from ego_ops.storage_errors import unreadable
-from workflows import flags
+from workflows.robot_check import flags_fit, grasp, meant
 
 if TYPE_CHECKING:
     from robot.client import Client
@@ -27,8 +23,6 @@ if TYPE_CHECKING:
     from robot.safety import Safety
 
 _CONNECT_S = 30.0
-_ACTIONS = {"pose": "pose_step", "joints": "joints"}
-"""What the actions of a server that does not say are taken for, by the robot's kind."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +58,8 @@ class RobotConfig:
     """Of the first episode: where things lie; the next has the next one."""
     wrist: bool = False
     """Show the policy the wrist's camera, too."""
+    plain: bool = False
+    """One look and one camera in all episodes, as in the suite `tabletop_plain`."""
     instruction: str | None = None
     """What the robot is to do, in words; by default that of the task."""
     rate: float = 50.0
@@ -72,9 +68,11 @@ class RobotConfig:
     """How chunks follow each other: `latest` the newest one, `ensemble` their mean, `rtc` real-time
     chunking, if the policy knows it."""
     actions: Literal["pose_step", "object_step", "joints"] | None = None
-    """What the server's actions are; by default as it says, or else steps of the gripper."""
+    """What the server's actions are; by default as it says, or else what moves the robot: steps of
+    the gripper, or positions of joints."""
     fps: float | None = None
-    """Actions a second; by default as the server says."""
+    """Actions a second; by default as the server says, or else as the tabletop or the recording
+    has."""
     limits: str | None = None
     """TOML or JSON file of limits: see the page on robots."""
     token_file: str | None = None
@@ -102,7 +100,7 @@ def run(config: RobotConfig) -> None:
         UserError: the flags do not fit, there is no server or no robot, it had to stop, or what is
             asked to be written cannot be.
     """
-    flags.at_least(config, {"episodes": 1, "seed": 0})
+    flags_fit(config)
     try:
         from robot.client import Client, ClientConfig
         from robot.limits import Limits, load
@@ -111,15 +109,14 @@ def run(config: RobotConfig) -> None:
         raise UserError(f"{error.name} is missing: pip install 'egoscaler-ray[robot]'") from error
     from workflows.robot_choice import choose
 
-    if not config.seconds > 0:
-        raise UserError(f"--seconds {config.seconds:g}: must be more than 0")
     limits = load(config.limits) if config.limits else Limits()
     there = ClientConfig(url=config.server, token=_token(config.token_file), ca=config.ca)
     arm = choose(config, limits)
     with ExitStack() as things:
         things.callback(arm.robot.close)
         client = things.enter_context(Client(there))
-        arm.needs = list(client.wait(_CONNECT_S).get("needs", []))
+        needs = client.wait(_CONNECT_S).get("needs")
+        arm.needs = needs if isinstance(needs, list) else []
         _play(config, arm, client, Safety(arm.limits, arm.robot.kind), things)
 
 
@@ -130,13 +127,14 @@ def _play(config: RobotConfig, arm: Any, client: Client, safety: Safety, things:
     from workflows.robot_record import recording
     from workflows.robot_signals import signals
 
+    actions, fps = meant(config, client, arm)
     loop = LoopConfig(
         instruction=arm.instruction if config.instruction is None else config.instruction,
         rate=config.rate,
         join=config.join,
-        grasp=_grasp(config.grasp),
-        actions=config.actions or _known(client) or _ACTIONS[arm.robot.kind],
-        fps=config.fps,
+        grasp=grasp(config.grasp),
+        actions=actions,
+        fps=fps,
     )
     tape = things.enter_context(recording(config.record, arm.robot, loop.instruction))
     asked = things.enter_context(signals(config.stop_file))
@@ -147,27 +145,14 @@ def _play(config: RobotConfig, arm: Any, client: Client, safety: Safety, things:
         episode = Episode(arm.robot, client, safety, loop, film, tape, config.quiet)
         ended = episode.play(arm.seed, min(config.seconds, arm.seconds), asked)
         played, solved = played + 1, solved + (ended.reason == "solved")
-        print(_result(arm.what, arm.seed, ended, episode.said), flush=True)
+        name = f"{arm.what} {arm.seed}" if config.robot == "mujoco" else arm.what
+        print(_result(name, ended, episode.said), flush=True)
         if ended.reason in ("emergency", "asked"):
             break
         if ended.reason in ("robot", "impossible", "hold"):
             raise UserError(f"the robot stopped: {ended.message}")
     if config.robot == "mujoco":  # no other knows
         print(f"{solved} of {played} episodes solved", flush=True)
-
-
-def _grasp(numbers: tuple[float, ...]) -> RigidTransform | None:
-    if not numbers:
-        return None
-    if len(numbers) != 7 or not np.isfinite(numbers).all() or not any(numbers[3:]):
-        raise UserError(f"--grasp {' '.join(map(str, numbers))}: give x y z qx qy qz qw")
-    return RigidTransform.from_components(numbers[:3], Rotation.from_quat(numbers[3:]))
-
-
-def _known(client: Client) -> Any:
-    """What the server says that its actions are."""
-    said: Mapping[str, Any] = client.offer or {}
-    return said.get("actions") or client.metadata.get("actions")
 
 
 def _film(video: str | None, number: int) -> Path | None:
@@ -177,15 +162,18 @@ def _film(video: str | None, number: int) -> Path | None:
     return path.with_stem(f"{path.stem}-{number + 1}") if number else path
 
 
-def _result(name: str, seed: int, ended: Ended, said: str) -> str:
+def _result(name: str, ended: Ended, said: str) -> str:
     what = "solved" if ended.reason == "solved" else f"not solved: {ended.message}"
-    return f"{name} {seed}: {what}; {said}"
+    return f"{name}: {what}; {said}"
 
 
 def _token(path: str | None) -> str | None:
     if path is None:
         return None
     try:
-        return Path(path).expanduser().read_text("utf-8").strip()
+        token = Path(path).expanduser().read_text("utf-8").strip()
     except (OSError, ValueError) as error:
         raise unreadable(path, error) from error
+    if not token:
+        raise UserError(f"--token-file {path}: there is no token in it")
+    return token

@@ -38,6 +38,8 @@ class Chosen:
     """Of its episodes, for people."""
     seconds: float = float("inf")
     """Most that an episode can take."""
+    fps: float | None = None
+    """Actions a second, where it knows."""
     needs: list[str] = field(default_factory=list)
     """What the server says that it needs beyond an observation."""
     seed: int = 0
@@ -52,9 +54,7 @@ def choose(config: RobotConfig, limits: Limits) -> Any:
     if config.robot == "mujoco":
         from workflows.robot_tabletop import Tabled
 
-        return Tabled(config.task, config.wrist, limits)
-    if config.video is not None:
-        raise UserError("--video: only of the simulated arm; --record keeps what cameras see")
+        return Tabled(config.task, config.wrist, config.plain, limits)
     if config.robot.startswith(_REPLAY):
         return _replayed(config, limits)
     if not config.instruction:
@@ -110,16 +110,12 @@ def _replayed(config: RobotConfig, limits: Limits) -> Chosen:
         limits = replace(limits, joints=_ANY)  # of units that are not known, and nothing moves
     robot = Recorded(frames, float(info["fps"]), "pose" if poses else "joints", config.observation)
     said = config.instruction or windows[0].instruction
-    return Chosen(robot, said, limits, f"{folder} {number}", robot.seconds)
+    return Chosen(robot, said, limits, f"{folder} {number}", robot.seconds, float(info["fps"]))
 
 
 def _own(name: str, options: Mapping[str, Any]) -> Any:
     """A robot of one's own, module:Class."""
-    module, colon, kind = name.partition(":")
-    if not colon:
-        raise UserError(
-            f"--robot {name}: give mujoco, replay:DATASET, lerobot:TYPE, or module:Class"
-        )
+    module, _, kind = name.partition(":")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:

@@ -14,9 +14,9 @@ from robot.robots.simulated import SimulatedRobot
 from sim_eval import suite
 from sim_eval.suites.tabletop import CAMERAS, Tabletop
 from sim_eval.suites.tabletop.scene import SIZE
-from sim_eval.suites.tabletop.tasks import CHORES
+from sim_eval.suites.tabletop.tasks import CHORES, FPS
 
-FACTORY = "sim_eval.suites.tabletop.live:LiveTabletop"
+_LIVE = "sim_eval.suites.tabletop.live"
 NEEDS = ("simulation/task", "simulation/seed", "simulation/state")
 
 
@@ -25,23 +25,30 @@ class Tabled:
 
     Args:
         wrist: whether the wrist's camera is shown, too.
+        plain: whether all episodes have one look and one camera, see `Tabletop`.
 
     Raises:
         UserError: there is no such task.
     """
 
     seconds = math.inf
+    fps = FPS
+    """Actions a second of those that act here."""
 
-    def __init__(self, task: str, wrist: bool, limits: Limits):
+    def __init__(self, task: str, wrist: bool, plain: bool, limits: Limits):
         if task not in CHORES:
             raise UserError(f"--task {task}: the tabletop has none; {hint(task, CHORES)}")
         cameras = CAMERAS if wrist else CAMERAS[:1]
-        self._suite, self._task = Tabletop(cameras), task
+        self._suite, self._task = Tabletop(cameras, plain), task
         self.needs: list[str] = []
         """What the server says that it needs beyond an observation: the script needs all."""
         self.seed = 0
         self.robot = SimulatedRobot(
-            FACTORY, task, dict.fromkeys(cameras, (SIZE, SIZE)), Tabletop.state_size, self._message
+            f"{_LIVE}:{'plain' if plain else 'LiveTabletop'}",
+            task,
+            dict.fromkeys(cameras, (SIZE, SIZE)),
+            Tabletop.state_size,
+            self._message,
         )
         self.instruction = CHORES[task].task.instruction
         self.limits, self.what = limits, task

@@ -5,14 +5,17 @@ The base frame is the world's: the table is at z = 0, its normal is z.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ego_ops.synthetic.render import load_mujoco
 from sim_eval.suite import Floats, Image
-from sim_eval.suites.tabletop import CAMERAS, robot
+from sim_eval.suites.tabletop import CAMERAS, robot, variation
 from sim_eval.suites.tabletop.environment import HOLD, TabletopEnvironment
 from sim_eval.suites.tabletop.poses import Pose, inverse, quat_of, times, turn_of
 from sim_eval.suites.tabletop.robot import LOWER, SQUEEZE, TRAVEL, UPPER, Gripper, shortened
+from sim_eval.suites.tabletop.tasks import Chore
 
 
 class LiveTabletop:
@@ -20,12 +23,17 @@ class LiveTabletop:
 
     Args:
         cameras: those that are rendered.
+        draw: what differs between episodes: one of `variation`'s.
     """
 
     timestep = robot.TIMESTEP
 
-    def __init__(self, cameras: tuple[str, ...] = CAMERAS[:1]):
-        self._environment, self._cameras = TabletopEnvironment(cameras), cameras
+    def __init__(
+        self,
+        cameras: tuple[str, ...] = CAMERAS[:1],
+        draw: Callable[[Chore, int], variation.Layout] = variation.draw,
+    ):
+        self._environment, self._cameras = TabletopEnvironment(cameras, draw), cameras
         self._mujoco = load_mujoco()
         self._steps = self._solved = 0
 
@@ -91,6 +99,11 @@ class LiveTabletop:
     def close(self) -> None:
         """Let go of renderers."""
         self._environment.close()
+
+
+def plain(cameras: tuple[str, ...]) -> LiveTabletop:
+    """The arm of the suite `tabletop_plain`: one look and one camera for all episodes."""
+    return LiveTabletop(cameras, variation.plain)
 
 
 def _command(pose: Pose, opening: float) -> Floats:
