@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 from scipy import stats
 
 from ego_ops.errors import UserError
@@ -104,12 +106,12 @@ def test_what_cannot_be_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_the_whole_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_whole_of_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     if importlib.util.find_spec("mujoco") is None:
         pytest.skip("the extra `demo` is not installed")
     config = reproduce.ReproduceConfig(
         out=tmp_path / "out",
-        clips=1,
+        clips=3,  # which of them are tracked to the end differs between machines
         tasks=("carrot_on_plate",),
         demonstrations=2,
         seeds="5",
@@ -117,20 +119,23 @@ def test_the_whole_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         finetune_steps=3,
         batch=4,
         episodes=1,
+        address=ray.get_runtime_context().gcs_address,
     )
     found = reproduce.run(config)
-    text = capsys.readouterr().out
-    assert [arm.name for arm in found.arms] == [SCRATCH, "all clips"]
-    assert "nothing to tell apart" in text  # of one clip
+    text = capfd.readouterr().out
+    names = [arm.name for arm in found.arms]
+    assert names[:2] == [SCRATCH, "all clips"]
+    assert names[2:] == ([] if "nothing to tell apart" in text else ["curated"])
     for arm in found.arms:
         (score,) = arm.scores
         assert score.episodes == 1
         assert math.isfinite(score.action_error)
     # Pre-training was not for nothing: other weights were fine-tuned, to other errors.
-    assert len({arm.action_error.value for arm in found.arms}) == 2
+    assert len({arm.action_error.value for arm in found.arms[:2]}) == 2
     assert "one seed tells nothing" in text
     page = (config.out / "reproduction.md").read_text()
     assert "| from scratch | " in page
+    assert re.search(r"^\| (selected|left out) \| [123] \| \d", page, re.MULTILINE)
     assert (config.out / "reproduction.png").stat().st_size > 1000
     assert reproduce.run(config) == found
-    assert "nothing left to do" in capsys.readouterr().out
+    assert "nothing left to do" in capfd.readouterr().out

@@ -13,18 +13,28 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from ego_ops.errors import UserError
 from ego_ops.quality_select import Tally
 from sim_eval import policies, results, suites
-from workflows import curate, demonstrate, extract, flags, index, pretrain, reproduce_page, sweep
+from workflows import (
+    curate,
+    demonstrate,
+    extract,
+    flags,
+    index,
+    reproduce_page,
+    reproduce_train,
+    reproduce_truth,
+    sweep,
+)
 from workflows.duration import duration
 from workflows.evaluate_plan import parse_seeds
-from workflows.reproduce_findings import SCRATCH, Findings, Run, find
+from workflows.reproduce_findings import Findings, Run, find
 
 _HEAD = "reproduce.json"
 _FREE = ("out", "device", "workers", "address")
@@ -42,7 +52,7 @@ class ReproduceConfig:
     """Folder for all of it; it is bound to the flags that matter to the results."""
     clips: int = 96
     """First-person clips of the tabletop's tasks, to render and extract."""
-    curation: Literal["paper", "default", "strict"] = "default"
+    curation: Literal["paper", "default", "strict"] = "strict"
     """Limits by which clips are selected: see `egoscaler curate`."""
     suite: str = "tabletop_plain"
     """Suite of the robot's tasks; it must have a script that demonstrates them."""
@@ -65,18 +75,25 @@ class ReproduceConfig:
     device: Literal["cpu", "cuda"] = "cpu"
     """Where policies compute in the evaluation; training takes the GPUs that Ray has."""
     workers: int | None = None
-    """Processes that render, extract or simulate; by default one a core."""
+    """Processes that render, extract, simulate or train; by default one a core, of those that train
+    at most four."""
     address: str | None = None
     """Ray cluster to join: see `egoscaler evaluate --help`."""
 
+    @property
+    def shards(self) -> str:
+        """What is extracted."""
+        return str(self.out / "shards")
 
-class _Plan(NamedTuple):
-    """Where one policy comes from."""
+    @property
+    def selection(self) -> Path:
+        """What is curated."""
+        return (self.out / "selection.parquet").absolute()
 
-    arm: str
-    seed: int
-    shards: bool
-    selection: bool
+    @property
+    def recorded(self) -> str:
+        """The demonstrations."""
+        return str(self.out / "demonstrations")
 
 
 def run(config: ReproduceConfig) -> Findings:
@@ -96,15 +113,17 @@ def run(config: ReproduceConfig) -> Findings:
     chosen = _curate(config)
     _say("[4/6] demonstrating the tasks by the suite's script")
     _demonstrate(config)
-    plans = list(_plans(seeds, chosen.total("ok"), chosen.total("selected")))
+    plans = list(reproduce_train.plans(seeds, chosen.total("ok"), chosen.total("selected")))
     _say(f"[5/6] training {len(plans)} policies")
-    folders = [_train(config, plan) for plan in plans]
+    folders = reproduce_train.trained(config, plans)
     _say("[6/6] evaluating them on the same episodes")
     digests = _evaluate(config, folders)
     made = zip(plans, folders, digests, strict=True)
     runs = [Run(plan.arm, plan.seed, folder, digest) for plan, folder, digest in made]
     found = find(runs, results.table(str(config.out / "evaluation")))
-    path = reproduce_page.write(config.out, found, _numbers(config, chosen))
+    truth = config.out / "clips/truth"
+    missed = reproduce_truth.missed(config.shards, truth, config.selection)
+    path = reproduce_page.write(config.out, found, missed, _numbers(config, chosen))
     print(reproduce_page.table(found))
     print(f"{duration(time.monotonic() - begun)} in all; the whole is in {path}")
     return found
@@ -178,15 +197,13 @@ def _extract(config: ReproduceConfig) -> None:
     index.run(index.IndexConfig("egodex", str(config.out / "clips"), manifest))
     extract.run(
         extract.ExtractConfig(
-            manifest, _shards(config), workers=config.workers, address=config.address
+            manifest, config.shards, workers=config.workers, address=config.address
         )
     )
 
 
 def _curate(config: ReproduceConfig) -> Tally:
-    return curate.run(
-        curate.CurateConfig(_shards(config), str(_selection(config)), config.curation)
-    )
+    return curate.run(curate.CurateConfig(config.shards, str(config.selection), config.curation))
 
 
 def _demonstrate(config: ReproduceConfig) -> None:
@@ -195,70 +212,12 @@ def _demonstrate(config: ReproduceConfig) -> None:
             config.suite,
             config.tasks,
             config.demonstrations,
-            out=_demonstrations(config),
+            out=config.recorded,
             workers=config.workers,
             address=config.address,
             quiet=True,
         )
     )
-
-
-def _plans(seeds: Sequence[int], extracted: int, selected: int) -> Iterator[_Plan]:
-    """Which policies to train."""
-    arms = [(SCRATCH, False, False)]
-    if extracted:
-        arms.append(("all clips", True, False))
-    else:
-        _say("no clip gave a trajectory: there is nothing to pre-train on")
-    if 0 < selected < extracted:
-        arms.append(("curated", True, True))
-    else:
-        _say(f"curation selects {selected} of {extracted} clips: there is nothing to tell apart")
-    for seed in seeds:
-        for arm, shards, selection in arms:
-            yield _Plan(arm, seed, shards, selection)
-
-
-def _train(config: ReproduceConfig, plan: _Plan) -> Path:
-    """Pre-train, unless from scratch, and fine-tune. The folder of the fine-tuning."""
-    name = f"{plan.arm.replace(' ', '-')}-{plan.seed}"
-    options = [f"seed={plan.seed}"]
-    if plan.shards:
-        more = [f"sources.shards.selection={_selection(config)}"] if plan.selection else []
-        policy = pretrain.run(
-            pretrain.PretrainConfig(
-                "pi0_tiny",
-                data=_shards(config),
-                **_shared(
-                    config,
-                    f"pretrained/{name}",
-                    config.pretrain_steps,
-                    [*options, *more, "held_out=0"],  # what is asked is what it does for robots
-                ),
-            )
-        )
-        options.append(f"initial={policy.absolute()}")
-    policy = pretrain.run(
-        pretrain.PretrainConfig(
-            "pi0_tiny_finetune",
-            robot_data=(f"robot={_demonstrations(config)}",),
-            **_shared(config, f"policies/{name}", config.finetune_steps, options),
-        )
-    )
-    return policy.parent
-
-
-def _shared(config: ReproduceConfig, name: str, steps: int, options: list[str]) -> dict[str, Any]:
-    """Flags of `train` that all runs have."""
-    every = max(1, steps // 5)
-    return {
-        "out": str(config.out / name),
-        "steps": steps,
-        "batch": config.batch,
-        "option": (*options, f"validate_every={every}", f"save_every={every}"),
-        "address": config.address,
-        "quiet": True,
-    }
 
 
 def _evaluate(config: ReproduceConfig, folders: Sequence[Path]) -> list[str]:
@@ -283,18 +242,6 @@ def _numbers(config: ReproduceConfig, chosen: Tally) -> dict[str, Any]:
     counts = {what: chosen.total(what) for what in ("clips", "ok", "selected")}
     flags_of = {name: value for name, value in asdict(config).items() if name not in _FREE}
     return {"counts": counts, "flags": flags_of}
-
-
-def _shards(config: ReproduceConfig) -> str:
-    return str(config.out / "shards")
-
-
-def _selection(config: ReproduceConfig) -> Path:
-    return (config.out / "selection.parquet").absolute()
-
-
-def _demonstrations(config: ReproduceConfig) -> str:
-    return str(config.out / "demonstrations")
 
 
 def _say(text: str) -> None:

@@ -13,15 +13,17 @@ from ego_ops.storage_errors import unwritable
 from sim_eval import provenance
 from sim_eval.statistics import Estimate
 from workflows.reproduce_findings import Arm, Contrast, Findings
+from workflows.reproduce_truth import Missed
 
 PAGE, PICTURE = "reproduction.md", "reproduction.png"
 
 
-def write(out: Path, found: Findings, numbers: Mapping[str, Any]) -> Path:
+def write(out: Path, found: Findings, missed: Sequence[Missed], numbers: Mapping[str, Any]) -> Path:
     """Write the page and its picture.
 
     Args:
         out: the reproduction's folder.
+        missed: how far the trajectories are from the truth.
         numbers: `counts` of clips and the `flags`.
 
     Returns:
@@ -33,7 +35,7 @@ def write(out: Path, found: Findings, numbers: Mapping[str, Any]) -> Path:
     page = out / PAGE
     try:
         _draw(found, out / PICTURE)
-        page.write_text(_text(out, found, numbers), encoding="utf-8")
+        page.write_text(_text(out, found, missed, numbers), encoding="utf-8")
     except OSError as error:
         raise unwritable(str(page), error) from error
     return page
@@ -88,7 +90,22 @@ def _interval(value: Estimate, form: str) -> str:
     return f"{form.format(value.value)} ({form.format(value.low)} to {form.format(value.high)})"
 
 
-def _text(out: Path, found: Findings, numbers: Mapping[str, Any]) -> str:
+def _truth(missed: Sequence[Missed]) -> str:
+    """A table: how good the trajectories are that policies are pre-trained on."""
+    rows = [
+        f"| {one.name} | {one.clips} | {_both(one.position, 100)} | {_both(one.end, 100)} | "
+        f"{_both(one.turn, math.degrees(1))} |"
+        for one in missed
+    ]
+    head = "| clips | | path, cm | its end, cm | rotation, degrees |\n|---|---|---|---|---|"
+    return "\n".join([head, *rows])
+
+
+def _both(value: tuple[float, float], scale: float) -> str:
+    return f"{scale * value[0]:.1f} ({scale * value[1]:.1f})"
+
+
+def _text(out: Path, found: Findings, missed: Sequence[Missed], numbers: Mapping[str, Any]) -> str:
     counts, flags = numbers["counts"], numbers["flags"]
     made = provenance.recorded(str(out / "evaluation"))
     versions = ", ".join(f"{name} {text}" for name, text in sorted(made[-1].versions.items()))
@@ -106,7 +123,11 @@ with an interval across zero says that these runs differ, not that this way of t
 The error of actions is the normalised one on demonstrations that were held out; less is better.
 
 Of {counts["clips"]} clips rendered, {counts["ok"]} gave a trajectory and {counts["selected"]} were
-selected. The model is tiny (0.8 million parameters), the clips are rendered and few, and
+selected. How far the trajectories are from what was rendered, medians over clips (90th percentile):
+
+{_truth(missed)}
+
+The model is tiny (0.8 million parameters), the clips are rendered and few, and
 the robot is simulated: whether pre-training helps a full-size π0 does not follow from this.
 
 Success over all episodes, with Wilson's interval: {_pooled(found.arms)}.

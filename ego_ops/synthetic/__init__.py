@@ -6,15 +6,13 @@ the truth. Rendering needs the extra `demo`.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ego_ops.errors import UserError
+from ego_ops.processes import in_processes
 from ego_ops.synthetic import ego4d, egodex, egoexo4d, hdepic, nymeria, tabletop
 from ego_ops.synthetic.egodex import write_clip
 from ego_ops.synthetic.render import Shot, intrinsics, load_mujoco, render_scene
@@ -112,29 +110,13 @@ def write_egodex(
     return _in_processes(calls, workers, lambda k: on_clip(names[k]) if on_clip else None)
 
 
-def _end_with_parent() -> None:
-    """Have this process end when the one that began it has, however that was: it would wait for
-    more to do for ever."""
-    parent = multiprocessing.parent_process()
-
-    def wait() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
-
-
 def _in_processes(
     calls: list[tuple[Any, ...]], workers: int | None, on_done: Callable[[int], None]
 ) -> list[Any]:
     """What each call (function, arguments…) returns, made in processes of their own."""
     load_mujoco()  # One clear error here rather than one a process; the choice is inherited.
-    spawn = multiprocessing.get_context("spawn")
-    count = min(workers or os.cpu_count() or 1, len(calls))
-    with ProcessPoolExecutor(max(count, 1), spawn, _end_with_parent) as pool:
-        jobs = {pool.submit(*call): k for k, call in enumerate(calls)}
-        for job in as_completed(jobs):
-            job.result()
-            on_done(jobs[job])
-    return [job.result() for job in jobs]
+    made: list[Any] = [None] * len(calls)
+    for number, result in in_processes(calls, workers or os.cpu_count() or 1):
+        made[number] = result
+        on_done(number)
+    return made
