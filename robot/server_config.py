@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import ssl
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ego_ops.errors import UserError
 
@@ -82,13 +83,28 @@ class ServerConfig:
         Raises:
             UserError: the files cannot be read, or are no certificate and its key.
         """
-        if self.tls_cert is None:
+        if self.tls_cert is None or self.tls_key is None:
             return None
+        for what, path in (("certificate", self.tls_cert), ("key", self.tls_key)):
+            try:
+                Path(path).read_bytes()
+            except OSError as error:
+                raise UserError(f"TLS {what} {path}: {error.strerror}") from error
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         try:
-            context.load_cert_chain(self.tls_cert, self.tls_key)
-        except (OSError, ssl.SSLError) as error:
+            context.load_cert_chain(self.tls_cert, self.tls_key, self._password)
+        except ssl.SSLError as error:
             line = " ".join(str(error).split())
-            raise UserError(f"TLS certificate {self.tls_cert}, {self.tls_key}: {line}") from error
+            raise UserError(
+                f"TLS certificate {self.tls_cert} and key {self.tls_key}: {line}; give a PEM "
+                "certificate, its chain after it, and the key that it was made for"
+            ) from error
         return context
+
+    def _password(self) -> str:
+        """OpenSSL would ask for it on the terminal, where nobody may be."""
+        raise UserError(
+            f"TLS key {self.tls_key}: it is encrypted; give one that is not, readable by this user "
+            f"only: openssl pkey -in {self.tls_key} -out plain.pem"
+        )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
-import ipaddress
 import logging
 import socket
 import ssl
@@ -24,6 +22,7 @@ from websockets.sync.client import connect
 
 from ego_ops.errors import UserError
 from robot.server import Limits, ServerConfig
+from tests.certificates import certificate
 from tests.robot_server_running import Play, Raw, Running, until
 
 pytestmark = pytest.mark.filterwarnings("ignore:connect:DeprecationWarning")
@@ -286,35 +285,6 @@ def test_a_policy_that_hangs(caplog: pytest.LogCaptureFixture) -> None:
     assert said.count("the policy hangs: a call of it takes longer than 0.5 s") == 1
 
 
-def certificate(folder: Path) -> tuple[str, str]:
-    x509 = pytest.importorskip("cryptography.x509")
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "robot")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
-        )
-        .sign(key, hashes.SHA256())
-    )
-    plain = serialization.NoEncryption()
-    form = serialization.PrivateFormat.PKCS8
-    paths = folder / "cert.pem", folder / "key.pem"
-    paths[0].write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    paths[1].write_bytes(key.private_bytes(serialization.Encoding.PEM, form, plain))
-    return str(paths[0]), str(paths[1])
-
-
 def test_tls(tmp_path: Path) -> None:
     cert, key = certificate(tmp_path)
     with Running(Play(), tls_cert=cert, tls_key=key) as running:
@@ -325,8 +295,27 @@ def test_tls(tmp_path: Path) -> None:
             assert msgpack_numpy.unpackb(client.recv(20))["actions"][0, 0] == 4
         with pytest.raises((InvalidMessage, OSError)):
             Raw(running)
-    for files in ((cert, cert), (str(tmp_path / "none"), key)):
-        with pytest.raises(UserError, match=f"TLS certificate {files[0]}"):
+
+
+def test_tls_files_that_will_not_do(tmp_path: Path) -> None:
+    cert, key = certificate(tmp_path)
+    serialization = pytest.importorskip("cryptography.hazmat.primitives.serialization")
+    (tmp_path / "other").mkdir()
+    _, stranger = certificate(tmp_path / "other")
+    none, locked = str(tmp_path / "none"), tmp_path / "locked.pem"
+    secret = serialization.load_pem_private_key(Path(key).read_bytes(), None)
+    form, lock = serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"x")
+    locked.write_bytes(secret.private_bytes(serialization.Encoding.PEM, form, lock))
+    for files, said in (
+        ((none, key), f"TLS certificate {none}: No such file"),
+        ((cert, none), f"TLS key {none}: No such file"),
+        ((cert, str(tmp_path)), f"TLS key {tmp_path}: Is a directory"),
+        ((cert, cert), f"TLS certificate {cert} and key {cert}: "),
+        ((key, cert), f"TLS certificate {key} and key {cert}: "),
+        ((cert, stranger), "the key that it was made for"),
+        ((cert, str(locked)), f"TLS key {locked}: it is encrypted"),
+    ):
+        with pytest.raises(UserError, match=said):
             ServerConfig(tls_cert=files[0], tls_key=files[1]).tls()
 
 

@@ -11,6 +11,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import threading
 import time
 import urllib.request
@@ -24,13 +25,16 @@ import pytest
 pytest.importorskip("openpi_client")
 from openpi_client.websocket_client_policy import WebsocketClientPolicy
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
 
+from robot.client_config import ClientConfig
 from robot.encoding import pack, unpack
 from sim_eval import suites
 from sim_eval.episode import FAILURE
 from sim_eval.policies.connection import Connections
 from sim_eval.policy import PolicyError
 from tests import eval_policy_files, minute_training
+from tests.certificates import certificate
 from tests.evaluation_runs import told
 from tests.serve_runs import Serving, serving
 from training import policy_folder
@@ -232,6 +236,26 @@ def test_replicas_share_a_port_and_a_token(tmp_path: Path) -> None:
         run.process.send_signal(signal.SIGHUP)
         run.wait_for("not reloaded, the old policy stays: only checkpoints")
         assert run.end(signal.SIGINT) == 0
+
+
+def test_tls_and_a_token(tmp_path: Path) -> None:
+    cert, key = certificate(tmp_path)
+    (tmp_path / "token").write_text("secret-token\n")
+    words = ("--tls-cert", cert, "--tls-key", key, "--token-file", str(tmp_path / "token"))
+    with serving(*ECHO, "--cpus", "1", *words) as run:
+        run.wait_for(f"wss://127.0.0.1:{run.port}")
+        config = ClientConfig(f"wss://127.0.0.1:{run.port}", "secret-token", ca=cert)
+        headers, trusted = config.headers, config.tls()
+        with connect(config.url, ssl=trusted, additional_headers=headers, proxy=None) as asking:
+            unpack(asking.recv(20))
+            asking.send(pack(MESSAGE))
+            actions = unpack(asking.recv(20))["actions"]
+            np.testing.assert_array_equal(actions[0], MESSAGE["observation/state"])
+        with pytest.raises(InvalidStatus, match="401"):
+            connect(config.url, ssl=trusted, proxy=None)
+        with pytest.raises(ssl.SSLCertVerificationError):
+            connect(config.url, additional_headers=headers, proxy=None)
+        assert run.end(signal.SIGTERM) == 0
 
 
 @pytest.mark.parametrize(

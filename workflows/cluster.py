@@ -147,7 +147,7 @@ def start(address: str | None, cpus: int) -> None:
     """Join the cluster at the address, or start a Ray of so many CPUs on this machine.
 
     Raises:
-        UserError: there is no cluster at the address.
+        UserError: there is no cluster at the address, or this machine is too busy to start one.
     """
     import ray
 
@@ -156,7 +156,15 @@ def start(address: str | None, cpus: int) -> None:
         # Threads that wait for each other by spinning make torch ten times slower where something
         # else has the core: simulators beside a policy, a browser beside a training run.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        ray.init(address="local", num_cpus=max(4, cpus), include_dashboard=False, **quiet)
+        try:
+            ray.init(address="local", num_cpus=max(4, cpus), include_dashboard=False, **quiet)
+        except Exception as error:  # of no kind of its own
+            if "timed out during startup" not in str(error):
+                raise
+            raise UserError(
+                "Ray did not start on this machine in 30 s, which is too busy or short of memory: "
+                "run the same command again when it is less so"
+            ) from error
         return
     _probe(address)
     try:
