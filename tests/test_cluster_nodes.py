@@ -15,6 +15,7 @@ from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import psutil
 import pytest
 
 from ego_ops.clip import Clip
@@ -172,3 +173,20 @@ def test_workers_that_fit_are_counted_by_node():
     assert cluster._workers(dataclasses.replace(gpu, workers=50), nodes) == 50  # they wait
     with pytest.raises(UserError, match="give --workers to wait for nodes"):
         cluster._workers(flags, nodes[:1])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_a_ray_that_does_not_start_is_one_line(tmp_path):
+    """Its raylet is stopped as soon as it is there, as if it never had its turn."""
+    driver = Run(config(tmp_path, write_manifest(tmp_path, 1)), tmp_path / "log")
+    raylet = None
+    while raylet is None:
+        assert driver.process.poll() is None, driver.text()
+        below = psutil.Process(driver.process.pid).children(recursive=True)
+        raylet = next((one for one in below if one.name() == "raylet"), None)
+    raylet.suspend()
+    assert driver.process.wait(120) == 1
+    assert "egoscaler: Ray did not start on this machine in 30 s" in driver.text()
+    assert "Traceback" not in driver.text()
+    raylet.wait(30)
