@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sim_eval.policies import Compute, named, open_batch
-from sim_eval.policies.checkpoint import CheckpointPolicy
+from sim_eval.policies.checkpoint import CheckpointPolicy, _spare
 from sim_eval.policy import PolicyError, Request
 from sim_eval.suite import Floats
 from sim_eval.suite import Suite as AnySuite
@@ -88,16 +88,32 @@ def _independent(policy: CheckpointPolicy, asked: list[Request]) -> None:
     assert len({answer.tobytes() for answer in first.values()}) == len(asked)
 
 
-def test_rows_do_matter_where_nothing_is_done_about_it(tmp_path: Path) -> None:
-    """Were they all alike anyhow, the other tests would say nothing: this one shows that the
-    computer at hand is one where they are not, or is left out."""
-    policy = opened(tmp_path, MODELS["odd"], 3)
-    policy.rows = 3
-    asked = requests(5)
-    found = {place: chunk(policy.act(asked[1 : 1 + place] + asked[:1])[-1]) for place in range(3)}
-    if all((answer == found[0]).all() for answer in found.values()):
-        pytest.skip("on this computer three rows give the same bits")
-    assert opened(tmp_path, MODELS["odd"], 3).rows == 8
+def _in_every_row(policy: CheckpointPolicy, asked: list[Request]) -> list[bool]:
+    """Whether the answer to a request is the same in every row, for each of those asked."""
+    found: dict[str, list[Floats]] = {}
+    for turn in range(policy.batch):
+        some = [*asked[turn : policy.batch], *asked[:turn]]
+        for request, answer in zip(some, policy.act(some), strict=True):
+            found.setdefault(request.episode, []).append(chunk(answer))
+    return [all((one == answers[0]).all() for one in answers) for answers in found.values()]
+
+
+@pytest.mark.parametrize("batch", [5, 7])
+def test_a_last_bit_of_few_numbers_is_not_left_to_chance(tmp_path: Path, batch: int) -> None:
+    """Rows of an odd size, whose end a kernel computes by other instructions: a random request
+    seldom shows it, sixty do; and without the spare rows they would."""
+    policy = opened(tmp_path, MODELS["odd"], batch)
+    sets = [requests(batch * 8)[begin::8] for begin in range(8)]
+    assert policy.spare > 0
+    assert all(all(_in_every_row(policy, asked)) for asked in sets)
+    policy.rows, policy.spare = batch, 0
+    if all(all(_in_every_row(policy, asked)) for asked in sets):
+        pytest.skip("on this computer rows give the same bits without spare ones")
+
+
+def test_sizes_that_fill_vectors_need_no_spare_rows() -> None:
+    assert {name: _spare(config) for name, config in SIZES.items()} == dict.fromkeys(SIZES, 0)
+    assert _spare(MODELS["odd"]) == 2  # 16 numbers are the fewest of a row
 
 
 def test_answers_are_the_policys(tmp_path: Path) -> None:

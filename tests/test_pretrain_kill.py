@@ -31,6 +31,7 @@ def undisturbed(home) -> Path:
     return run.folder
 
 
+@pytest.mark.timeout(1200)  # six commands, one after the other
 def test_killed_and_interrupted_it_ends_as_if_it_had_not_been(home, undisturbed):
     folder = home / "disturbed"
     run = Run(folder, *OPTIONS, *LENGTH)

@@ -3,11 +3,13 @@
 All calls compute the same shapes: as many rows, as many tokens of text and the cameras that suite
 and policy share, whoever asks. What is drawn by chance is drawn per request. What then is left is
 which row a request has. Rows should not matter, and where they do it is the libraries' doing: an
-elementwise kernel does what does not fill its last vector by other instructions, a product of
+elementwise kernel does what does not fill its last vectors by other instructions, a product of
 matrices is cut differently at an edge, threads share an array where they please. So one thread
-computes on a CPU, and before anything is answered it is tried, with random requests and the weights
-themselves, whether all rows give the same bits and no row sees another: for `batch` rows, then for
-more (multiples of 8, which fill vectors), at last row by row.
+computes on a CPU. Where a row does not fill vectors the last rows are spare: a last bit of a few
+numbers, seldom another, is nothing that a trial would find. The edges of products show in most
+numbers, so they are tried before anything is answered, with random requests and the weights
+themselves: whether all rows give the same bits and no row sees another, for `batch` rows, then for
+more (multiples of 8), at last row by row.
 """
 
 from __future__ import annotations
@@ -28,10 +30,13 @@ from sim_eval.policy import PolicyError, Request
 from sim_eval.suite import Floats, Suite
 from training import policy_folder
 from training.batch import Observation
+from training.pi0.config import Pi0Config
 from training.pi0.inference import GraphSampler
 from training.policy import Sight
 
 _FILLED = (8, 16, 32)
+_VECTORS = 32
+"""Numbers that an elementwise kernel of PyTorch computes at once: two vectors of 512 bits."""
 _FIELDS = ("images", "image_mask", "tokens", "token_mask", "state")
 
 
@@ -40,6 +45,7 @@ class CheckpointPolicy:
 
     Attributes:
         rows: what a call computes: `batch`, or more, or 1 (several calls then), as above.
+        spare: of these, the last ones, which hold nobody's request.
 
     Raises:
         UserError: it cannot be loaded, does not fit the suite, or is another by now.
@@ -57,7 +63,10 @@ class CheckpointPolicy:
                 "the same command again, once what writes there has ended"
             )
         self._graph: tuple[int, GraphSampler] | None = None
+        self.spare = 0 if self._pi0.device.type == "cuda" else _spare(self._pi0.model.config)
         self.rows = self._independent()
+        if self.rows == 1:
+            self.spare = 0
 
     def act(self, requests: Sequence[Request]) -> list[Floats | PolicyError]:
         """See `BatchPolicy.act`; chunks are (horizon, action_size) of the source."""
@@ -69,8 +78,9 @@ class CheckpointPolicy:
                 answers.append(np.empty((0, 0)))
             except UserError as error:
                 answers.append(PolicyError(str(error)))
-        for begin in range(0, len(seen), self.rows):
-            some = seen[begin : begin + self.rows]
+        at_once = self.rows - self.spare
+        for begin in range(0, len(seen), at_once):
+            some = seen[begin : begin + at_once]
             found = self._sample(
                 [one for _, one, _ in some], [noise for *_, noise in some], self.rows
             )
@@ -120,18 +130,21 @@ class CheckpointPolicy:
 
     def _independent(self) -> int:
         """How many rows to compute so that it does not matter which of them a request has."""
-        more = (size for size in _FILLED if size > self.batch)
-        for count in (self.batch, *more):
+        if self.batch == 1:
+            return 1
+        least = self.batch + self.spare
+        for count in (least, *(size for size in _FILLED if size > least)):
             if self._alike(count):
                 return count
         return 1
 
     def _alike(self, count: int) -> bool:
-        """Whether all rows give the same bits for the same request, and for others beside it."""
+        """Whether all rows that are not spare give the same bits for the same request, whatever is
+        beside it."""
         (one, noise), *others = [self._random(number) for number in range(count)]
         mixed = [one, *(o for o, _ in others)], [noise, *(n for _, n in others)]
         alone, beside = self._sample([one], [noise], count), self._sample(*mixed, count)
-        bits = torch.cat([alone, beside[:1]]).view(torch.int32)
+        bits = torch.cat([alone[: count - self.spare], beside[:1]]).view(torch.int32)
         return bool((bits == bits[0]).all())
 
     def _random(self, number: int) -> tuple[Observation, Tensor]:
@@ -150,6 +163,19 @@ class CheckpointPolicy:
         ).to(self._pi0.device)
         shape = 1, config.horizon, config.action_size
         return seen, torch.randn(shape, generator=chance)
+
+
+def _spare(config: Pi0Config) -> int:
+    """How many rows at the end an elementwise kernel may not compute by whole vectors."""
+    vision = config.vision
+    sizes = [vision.tokens * vision.width, vision.tokens * vision.mlp]
+    sizes += [
+        size for tower in (config.language, config.expert) for size in (tower.width, tower.mlp)
+    ]
+    sizes.append(config.horizon * config.action_size)
+    if all(size % _VECTORS == 0 for size in sizes):
+        return 0
+    return -(-(_VECTORS - 1) // min(sizes))
 
 
 def _device(name: str) -> str:
