@@ -8,6 +8,7 @@ import logging
 import re
 import shlex
 import subprocess
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 import ray.autoscaler
 import yaml
 
-from workflows import cli, cluster
+from workflows import cli, cluster, evaluation
 from workflows.extract import ExtractConfig
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -69,10 +70,37 @@ def test_the_image_has_the_ray_that_the_package_is_pinned_to(config, job):
     assert f":{pinned}-py311" in config["docker"]["image"]
     assert f"FROM {config['docker']['image']}\n" in dockerfile
     assert job["spec"]["rayClusterSpec"]["rayVersion"] == pinned
-    extras = re.search(r"constraints.txt '(\S+)'", config["setup_commands"][0])[1]
+    extras = re.search(r"constraints.txt '(\S+)'", config["setup_commands"][-1])[1]
     assert f"'{extras}'" in dockerfile
     known = (ROOT / "pyproject.toml").read_text()
     assert all(f"\n{extra} = [" in known for extra in extras.strip(".[]").split(","))
+
+
+def test_nodes_have_all_that_the_package_is_of(config):
+    """Else a node cannot unpickle what `train` or `evaluate` sends there."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    find = project["tool"]["setuptools"]["packages"]["find"]
+    packages = {name.removesuffix("*") for name in find["include"]}
+    files = {"pyproject.toml", "constraints.txt", "README.md", "LICENSE"}
+    assert config["file_mounts"] == {f"/home/ray/egoscaler/{one}": one for one in packages | files}
+    dockerfile = (ROOT / "workflows/kuberay/Dockerfile").read_text()
+    copied = re.findall(r"^COPY --chown=ray (.+) \S+$", dockerfile, re.MULTILINE)
+    assert {name for line in copied for name in line.split()} == packages | files
+
+
+def test_nodes_render_and_talk_as_evaluation_wants_it(config, job):
+    """The libraries that `make install` asks for, and Ray's limit that `evaluate` sets here."""
+    libraries = re.search(r"^EGL := (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
+    dockerfile = (ROOT / "workflows/kuberay/Dockerfile").read_text()
+    assert all(
+        f" {libraries}\n" in f"{text}\n" for text in (dockerfile, config["setup_commands"][0])
+    )
+    name = "RAY_max_direct_call_object_size"
+    assert f"--env={name}={evaluation.DIRECT_CALL_BYTES}" in config["docker"]["run_options"]
+    nodes = job["spec"]["rayClusterSpec"]
+    for group in [nodes["headGroupSpec"], *nodes["workerGroupSpecs"]]:
+        (container,) = group["template"]["spec"]["containers"]
+        assert {"name": name, "value": str(evaluation.DIRECT_CALL_BYTES)} in container["env"]
 
 
 def test_nobodys_own_paths(config):

@@ -31,6 +31,9 @@ from workflows.result_book import Book
 from workflows.rollout_jobs import Finished, Job, Player
 from workflows.rollout_workers import Crew, EnvironmentsError
 
+DIRECT_CALL_BYTES = 2**22
+"""What goes straight from process to process, not by way of Ray's object store: pictures for a
+policy do. Half the time of a call that holds two."""
 _PATIENCE = 3
 """Errors of a policy in a row, over those of all episodes that are under way, that end its part."""
 _SUITE_PATIENCE = 10
@@ -199,8 +202,8 @@ def connected(options: Options, batched: bool, gpus: bool) -> Iterator[Room]:
     Raises:
         UserError: there is no cluster, or it has no room.
     """
-    # What is asked goes straight from process to process, not by way of the object store.
-    os.environ.setdefault("RAY_max_direct_call_object_size", str(2**22))
+    # For a Ray that begins here; one that is joined has it where its nodes were started.
+    os.environ.setdefault("RAY_max_direct_call_object_size", str(DIRECT_CALL_BYTES))
     # A policy that computes on GPUs needs no core of its own to speak of.
     spare = options.policy_replicas if batched and not gpus else 0
     wanted = options.workers or cluster.cores()
