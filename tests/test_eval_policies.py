@@ -70,7 +70,8 @@ def test_names_that_mean_nothing(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "unfinished" / "run.json").write_text("{}")
     for name, said in {
         "exprt": "no such policy; did you mean expert?",
-        f"{tmp_path}/tinny": f"did you mean {tmp_path}/tiny?",
+        f"{folder}s": f"no such policy; did you mean {folder}?",
+        f"{tmp_path}/tinny": "no such policy; there are expert, random, replay:FOLDER, ws://HOST:PORT",
         f"{tmp_path}/tiny": "neither a run nor a policy",
         f"{tmp_path}/unfinished": "no policy yet",
         f"replay:{tmp_path}/tiny": "no LeRobot dataset",

@@ -91,19 +91,24 @@ def checkpoint_digest(folder: str, how: Compute) -> str:
     return _digest("checkpoint", contents.checkpoint(folder, str(how.source)), how)
 
 
+def _within(path: Path) -> Path | None:
+    """The policy's folder where this is one, or a run that has one."""
+    folders = (path, path / POLICY)
+    return next((one for one in folders if (one / contents.CONFIG).is_file()), None)
+
+
 def _folder(name: str) -> Path:
     """Of the policy that a run or a policy's folder has."""
     path = Path(name).expanduser()
-    for folder in (path, path / POLICY):
-        if (folder / contents.CONFIG).is_file():
-            return folder
+    if found := _within(path):
+        return found
     if (path / "run.json").is_file():
         raise UserError(f"--policy {name}: this run has no policy yet; train it to its end")
     if path.is_dir():
         raise UserError(
             f"--policy {name}: neither a run nor a policy (there is no {contents.CONFIG})"
         )
-    near = [str(one) for one in path.parent.glob("*/")] if path.parent.is_dir() else []
+    near = [str(one) for one in sorted(path.parent.glob("*/")) if _within(one)]
     known = ["expert", "random", "replay:FOLDER", "ws://HOST:PORT", *near]
     raise UserError(f"--policy {name}: no such policy; {hint(name, known)}")
 
