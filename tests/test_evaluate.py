@@ -196,6 +196,10 @@ def test_flags_that_make_no_sense_end_in_one_line(tmp_path):
         ("out", ""): "--out names no folder",
         ("latency_cap", -1.0): "--latency-cap -1.0: must be 0 or more",
         ("policy", str(tmp_path)): "neither a run nor a policy",
+        ("token_file", "nowhere/token"): "cannot read nowhere/token",
+        ("token_file", "README.md"): "--token-file README.md: must have one token",
+        ("ca", "nowhere/ca.pem"): "cannot read nowhere/ca.pem",
+        ("ca", "README.md"): "--ca README.md: there are no certificates in it",
     }.items():
         with pytest.raises(UserError) as caught:
             evaluate.run(replace(config, **dict([change])))

@@ -31,6 +31,7 @@ from robot.client_config import ClientConfig
 from robot.encoding import pack, unpack
 from sim_eval import suites
 from sim_eval.episode import FAILURE
+from sim_eval.policies import Access, named, open_batch
 from sim_eval.policies.connection import Connections
 from sim_eval.policy import PolicyError
 from tests import eval_policy_files, minute_training
@@ -240,6 +241,7 @@ def test_replicas_share_a_port_and_a_token(tmp_path: Path) -> None:
 
 def test_tls_and_a_token(tmp_path: Path) -> None:
     cert, key = certificate(tmp_path)
+    trust, suite = Path(cert).read_text(), eval_policy_files.Suite()
     (tmp_path / "token").write_text("secret-token\n")
     words = ("--tls-cert", cert, "--tls-key", key, "--token-file", str(tmp_path / "token"))
     with serving(*ECHO, "--cpus", "1", *words) as run:
@@ -253,6 +255,19 @@ def test_tls_and_a_token(tmp_path: Path) -> None:
             np.testing.assert_array_equal(actions[0], MESSAGE["observation/state"])
         with pytest.raises(InvalidStatus, match="401"):
             connect(config.url, ssl=trusted, proxy=None)
+        with pytest.raises(
+            PolicyError, match=r"refused with 401: is the token right .--token-file"
+        ):
+            named(config.url, access=Access("wrong", trust))
+        with pytest.raises(PolicyError, match=r"certificate is not trusted .* with --ca"):
+            named(config.url, access=Access("secret-token"))
+        found = named(config.url, access=Access("secret-token", trust))
+        assert "secret-token" not in repr(found)
+        policy = open_batch(found, suite)
+        (request,) = eval_policy_files.requests(1, suite)
+        (chunk,) = policy.act([request])
+        np.testing.assert_array_equal(chunk[0], request.observation.state.astype(np.float32))
+        policy.close()
         with pytest.raises(ssl.SSLCertVerificationError):
             connect(config.url, additional_headers=headers, proxy=None)
         assert run.end(signal.SIGTERM) == 0

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 from ego_ops.errors import UserError, hint
 from sim_eval import policies, suites
 from sim_eval.episode import Episode, Settings
-from sim_eval.policies import Compute, Named
+from sim_eval.policies import Access, Compute, Named
 from sim_eval.policy import PolicyError
 from sim_eval.suite import Suite
 from workflows import flags
@@ -49,6 +49,10 @@ class Options:
     source: str | None = None
     """Whose states and actions a checkpoint takes and gives; needed where it was trained on
     several sources."""
+    token_file: str | None = None
+    """File with the token that policy servers want. All that are named are sent it."""
+    ca: str | None = None
+    """Certificates (PEM) for wss://, if not the system's."""
     workers: int | None = None
     """Processes that simulate, a core each; by default one a core. On a cluster that grows on
     demand, the number that it shall grow to."""
@@ -85,6 +89,11 @@ class Options:
         """What the digest of a checkpoint depends on."""
         return Compute(self.batch, self.device, self.half, self.flow_steps, self.source)
 
+    @property
+    def access(self) -> Access:
+        """To servers. Raises UserError: a file of it cannot be read, or is none."""
+        return Access(flags.token(self.token_file), flags.certificates(self.ca))
+
 
 class Plan(NamedTuple):
     """One policy in one suite."""
@@ -111,11 +120,12 @@ def plans(
         raise UserError(f"no {'policies' if suite_names else 'suites'} are named")
     seeds = range(options.episodes) if options.seeds is None else parse_seeds(options.seeds)
     found = [_suite(name) for name in dict.fromkeys(suite_names)]
+    access = options.access
     named: dict[str, Named] = {}
     away = []
     for name in dict.fromkeys(policy_names):
         try:
-            policy = policies.named(name, options.compute)
+            policy = policies.named(name, options.compute, access)
         except PolicyError as error:
             away.append(str(error))
         else:

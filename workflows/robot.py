@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ego_ops.errors import UserError
-from ego_ops.storage_errors import unreadable
+from workflows import flags
 from workflows.robot_check import flags_fit, grasp, meant
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def run(config: RobotConfig) -> None:
     from workflows.robot_choice import choose
 
     limits = load(config.limits) if config.limits else Limits()
-    there = ClientConfig(url=config.server, token=_token(config.token_file), ca=config.ca)
+    there = ClientConfig(url=config.server, token=flags.token(config.token_file), ca=config.ca)
     arm = choose(config, limits)
     with ExitStack() as things:
         things.callback(arm.robot.close)
@@ -165,15 +165,3 @@ def _film(video: str | None, number: int) -> Path | None:
 def _result(name: str, ended: Ended, said: str) -> str:
     what = "solved" if ended.reason == "solved" else f"not solved: {ended.message}"
     return f"{name}: {what}; {said}"
-
-
-def _token(path: str | None) -> str | None:
-    if path is None:
-        return None
-    try:
-        token = Path(path).expanduser().read_text("utf-8").strip()
-    except (OSError, ValueError) as error:
-        raise unreadable(path, error) from error
-    if not token:
-        raise UserError(f"--token-file {path}: there is no token in it")
-    return token

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ego_ops.errors import UserError
-from ego_ops.storage_errors import unreadable
 from workflows import cluster, flags, served
 from workflows.serve_signals import Asked, signals
 from workflows.served import Observation, Served
@@ -172,7 +171,7 @@ def _server(config: ServeConfig) -> ServerConfig:
         raise UserError(f"--port {config.port}: ports go to 65535")
     if not 0 < config.call_timeout < math.inf:
         raise UserError(f"--call-timeout {config.call_timeout:g}: must be more than 0")
-    token = _token(config.token_file)
+    token = flags.token(config.token_file)
     if not _is_own(config.host) and token is None and not config.without_token:
         raise UserError(
             f"--host {config.host}: others could reach it: give --token-file, or --without-token "
@@ -191,18 +190,6 @@ def _server(config: ServeConfig) -> ServerConfig:
     if _is_own(config.host):
         made.tls()  # the files are on this machine: an error now, not from the actor
     return made
-
-
-def _token(path: str | None) -> str | None:
-    if path is None:
-        return None
-    try:
-        token = Path(path).expanduser().read_text("utf-8").strip()
-    except (OSError, ValueError) as error:
-        raise unreadable(path, error) from error
-    if not token.isascii() or not token.isprintable() or not token or " " in token:
-        raise UserError(f"--token-file {path}: must have one token, ASCII without spaces")
-    return token
 
 
 def _absolute(path: str | None) -> str | None:

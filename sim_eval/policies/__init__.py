@@ -9,11 +9,12 @@ RUN or RUN/policy                 what `egoscaler train` wrote, see `.checkpoint
 from __future__ import annotations
 
 from sim_eval.episode import Episode
+from sim_eval.policies.connection import Access
 from sim_eval.policies.names import Compute, Named, named
 from sim_eval.policy import BatchPolicy, LocalPolicy
 from sim_eval.suite import Suite
 
-__all__ = ["Compute", "Named", "check", "named", "open_batch", "open_local"]
+__all__ = ["Access", "Compute", "Named", "check", "named", "open_batch", "open_local"]
 
 
 def check(policy: Named, suite: Suite) -> list[str]:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from ego_ops.errors import UserError
@@ -26,6 +28,30 @@ _MOST_BYTES = 1 << 26
 _Result = TypeVar("_Result")
 
 
+@dataclass(frozen=True)
+class Access:
+    """How a server lets one in."""
+
+    token: str | None = field(default=None, repr=False)
+    """Sent as openpi's clients send it: `Authorization: Api-Key TOKEN`."""
+    certificates: str | None = field(default=None, repr=False)
+    """PEM, that the server's is to be signed by; None: the system's."""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Of the websocket's handshake."""
+        return {} if self.token is None else {"Authorization": f"Api-Key {self.token}"}
+
+    def tls(self, address: str) -> ssl.SSLContext | None:
+        """The client's side of TLS; None where the address is not one of it."""
+        if not address.startswith("wss://"):
+            return None
+        return ssl.create_default_context(cadata=self.certificates)
+
+
+OPEN = Access()
+
+
 class Connections:
     """As many connections as there are questions at once, made when they are needed.
 
@@ -34,10 +60,18 @@ class Connections:
         patience_s: how long a server may be away, from the first failure to the next answer. Then
             each question fails, after one attempt, until the server is back.
         answer_s: how long an answer may take. openpi's servers compile at their first.
+        access: how the server lets one in.
     """
 
-    def __init__(self, address: str, patience_s: float = PATIENCE_S, answer_s: float = ANSWER_S):
+    def __init__(
+        self,
+        address: str,
+        patience_s: float = PATIENCE_S,
+        answer_s: float = ANSWER_S,
+        access: Access = OPEN,
+    ):
         self.address = address
+        self._headers, self._tls = access.headers, access.tls(address)
         self._patience_s, self._answer_s = patience_s, answer_s
         self._idle: list[Any] = []
         self._away_since: float | None = None
@@ -122,10 +156,19 @@ class Connections:
                 return await self._connect_once()
             except (socket.gaierror, InvalidURI) as error:
                 raise PolicyError(f"{self.address}: no such address ({error})") from error
+            except ssl.SSLCertVerificationError as error:
+                raise PolicyError(
+                    f"{self.address}: its certificate is not trusted ({error.verify_message}); "
+                    "give its authority's with --ca"
+                ) from error
             except (OSError, WebSocketException) as error:
-                refused = isinstance(error, InvalidStatus) and error.response.status_code < 500
+                status = error.response.status_code if isinstance(error, InvalidStatus) else 500
+                if status in (401, 403):
+                    raise PolicyError(
+                        f"{self.address}: refused with {status}: is the token right (--token-file)?"
+                    ) from error
                 since = since or time.monotonic()
-                if refused or self._given_up(since):
+                if status < 500 or self._given_up(since):
                     raise self._gone(error) from error
             await asyncio.sleep(pause)
             pause = min(2 * pause, _BACKOFF_S[1])
@@ -139,6 +182,8 @@ class Connections:
                 compression=None,
                 max_size=_MOST_BYTES,
                 ping_interval=None,
+                additional_headers=self._headers,
+                ssl=self._tls,
                 close_timeout=_CLOSE_S,
             )
             try:
@@ -171,7 +216,7 @@ class Connections:
             connection.transport.abort()
 
 
-def metadata(address: str, patience_s: float = PATIENCE_S) -> str:
+def metadata(address: str, patience_s: float = PATIENCE_S, access: Access = OPEN) -> str:
     """A digest of what a server says of itself, hexadecimal.
 
     Raises:
@@ -182,7 +227,7 @@ def metadata(address: str, patience_s: float = PATIENCE_S) -> str:
         import websockets  # noqa: F401
     except ImportError as error:
         raise UserError("websockets is missing: pip install 'egoscaler-ray[robot]'") from error
-    connections = Connections(address, patience_s)
+    connections = Connections(address, patience_s, access=access)
     try:
         return hashlib.blake2b(connections.metadata(), digest_size=16).hexdigest()
     finally:

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 
 from ego_ops.errors import UserError, hint
 from sim_eval.policies import contents
+from sim_eval.policies.connection import OPEN, Access, metadata
 
 Kind = Literal["expert", "random", "replay", "server", "checkpoint"]
 REPLAY, POLICY = "replay:", "policy"
@@ -48,6 +49,8 @@ class Named(NamedTuple):
     place: str = ""
     """Its folder or address."""
     compute: Compute = DEFAULT
+    access: Access = OPEN
+    """Of a server."""
 
     @property
     def batched(self) -> bool:
@@ -55,7 +58,7 @@ class Named(NamedTuple):
         return self.kind in _BATCHED
 
 
-def named(name: str, compute: Compute = DEFAULT) -> Named:
+def named(name: str, compute: Compute = DEFAULT, access: Access = OPEN) -> Named:
     """Find out what a name means. Reads all of a checkpoint for its digest, once in a process;
     asks a server what it is.
 
@@ -73,9 +76,8 @@ def named(name: str, compute: Compute = DEFAULT) -> Named:
         folder = str(Path(name.removeprefix(REPLAY)).expanduser().absolute())
         return Named(name, "replay", _digest("replay", contents.recording(folder)), folder)
     if name.startswith(_SCHEMES):
-        from sim_eval.policies.connection import metadata
-
-        return Named(name, "server", _digest("server", name, metadata(name)), name, compute)
+        digest = _digest("server", name, metadata(name, access=access))
+        return Named(name, "server", digest, name, compute, access)
     folder = str(_folder(name).absolute())
     half = compute.half if compute.half is not None else compute.device.startswith("cuda")
     how = compute._replace(half=half, source=contents.source(folder, compute.source))

@@ -35,7 +35,7 @@ class ServerPolicy:
     ):
         self.digest, self.batch = policy.digest, policy.compute.batch
         self._message = suite.message
-        self._connections = Connections(policy.place, patience_s, answer_s)
+        self._connections = Connections(policy.place, patience_s, answer_s, policy.access)
         try:
             self._connections.metadata()
         except PolicyError:
