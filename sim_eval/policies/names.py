@@ -22,8 +22,7 @@ class Compute(NamedTuple):
     their last bits; of a server it is only how many requests are in flight."""
 
     batch: int = 8
-    """Requests of a call; fewer are filled up to it. Multiples of 8 suit all models (see
-    `sim_eval.policies.checkpoint`)."""
+    """Requests of a call; fewer are filled up to it."""
     device: str = "cpu"
     """Or `cuda`."""
     half: bool | None = None
