@@ -58,6 +58,7 @@ def test_prometheus_sees_what_is_committed(tmp_path):
             check=False,
         )
         assert job.returncode == 0, job.stdout + job.stderr
+        assert " INFO " not in job.stdout + job.stderr, "words of Ray's own"
         expected = truth(out)
         assert expected.total() == 75
         text = scrape(port, expected)

@@ -78,7 +78,6 @@ def session(address: str | None, cpus: int, stays: str) -> Iterator[list[Mapping
     try:
         if ours:
             start(joined(address), cpus)
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
         yield [node["Resources"] for node in ray.nodes() if node["Alive"]]
     except RayError as error:
         if isinstance(error, RayTaskError) and not isinstance(error.cause, RayError):
@@ -120,6 +119,7 @@ def hush() -> None:
     """Keep Ray's words about what the job survives by design off the screen; before its import."""
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", _NOISE)
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")  # its import undoes what a logger is told
 
 
 @contextmanager
