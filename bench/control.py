@@ -5,7 +5,8 @@
 A served policy of a known cost sees two pictures of 224 pixels, and heads another way in each of
 its chunks: successive chunks disagree. Arms are a formula that is where it was told to be, so what
 is measured is what is commanded. `naive` is how openpi's client is used: its ActionChunkBroker is
-asked in the loop, which waits for it at the end of each chunk, and commands are the actions.
+asked in the loop, which waits for it at the end of each chunk, and commands are the actions. `bare`
+is the same clock, priority and rate with nothing to do: what the machine allows at all.
 Lateness is of ticks after they were due; motion as a share of the limits of `robot/limits.py`, from
 differences of what was commanded, so 1 is at a limit. One JSON line.
 """
@@ -30,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from robot.client import Client, ClientConfig
 from robot.limits import Limits
 from robot.loop import Loop, LoopConfig, Tick
-from robot.loop_clock import Clock
+from robot.loop_clock import Clock, undisturbed
 from robot.plan import JOINS
 from robot.policy import Answer, PolicyError, Request
 from robot.robot import Kind, Observation
@@ -138,6 +139,7 @@ def main() -> None:
         "inference_ms": 1000 * COST_S,
         "seconds": args.seconds,
     }
+    found["bare"] = bare(args.seconds)
     with server() as port:
         found["naive"] = naive(port, args.seconds)
         for join in JOINS:
@@ -160,6 +162,16 @@ def server() -> Iterator[int]:
             yield port
         finally:
             process.kill()
+
+
+def bare(seconds: float) -> dict[str, Any]:
+    """A loop that does nothing."""
+    clock, late = Clock(1 / RATE), []
+    with undisturbed():
+        for _ in range(round(seconds * RATE)):
+            due = clock.wait()
+            late.append(time.monotonic() - due)
+    return {"late_ms": quantiles(np.array(late)), "missed": clock.missed}
 
 
 def ours(port: int, join: Any, seconds: float) -> dict[str, Any]:
