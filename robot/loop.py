@@ -92,9 +92,9 @@ class Loop:
         self._ready()
         teller = Teller(self._listener) if self._listener else None
         self._tell = teller.tell if teller else lambda tick: None
+        self._asker.start()
         try:
             with undisturbed():
-                self._asker.start()
                 self._clock = Clock(self._period)
                 reason, message = self._go(seconds)
         finally:

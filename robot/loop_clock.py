@@ -7,6 +7,7 @@ import gc
 import logging
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator
 
@@ -14,8 +15,9 @@ _LOG = logging.getLogger("robot.loop")
 _AHEAD_S = 0.004
 _SPIN_S = 0.0005
 _SWITCH_S = 0.0005
-_PRIORITY = 20
-"""Real-time priority: below that of the kernel's own threads (50)."""
+_PRIORITY, _OTHERS = 20, 10
+"""Real-time priorities, of the thread that keeps time and of the process' other ones: below that of
+the kernel's own threads (50)."""
 
 
 class Clock:
@@ -80,20 +82,39 @@ def undisturbed() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _first() -> Iterator[None]:
-    """Run this thread, not those it starts, before all without a real-time priority, where that is
-    to be had (Linux) and permitted (`ulimit -r`)."""
+    """Run this thread, and after it the process' other ones, not those that they start, before all
+    without a real-time priority, where that is to be had (Linux) and permitted (`ulimit -r`).
+
+    The others too, because this one waits for whichever of them holds the interpreter's lock, and
+    that one for a processor.
+    """
     if sys.platform != "linux":
         yield
         return
-    before, its = os.sched_getscheduler(0), os.sched_getparam(0)
+    mine = threading.get_native_id()
+    threads = [mine, *(thread.native_id for thread in threading.enumerate())]
+    before = {id: scheduling for id in threads if id and (scheduling := _scheduling(id))}
+    fifo = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
     try:
-        first = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
-        os.sched_setscheduler(0, first, os.sched_param(_PRIORITY))
+        for id in before:
+            _schedule(id, fifo, _PRIORITY if id == mine else _OTHERS)
     except PermissionError:
         _LOG.info("no real-time priority: ticks may be late on a busy machine (see ulimit -r)")
-        yield
-        return
     try:
         yield
     finally:
-        os.sched_setscheduler(0, before, its)
+        for id, (policy, priority) in before.items():
+            _schedule(id, policy, priority)
+
+
+def _scheduling(id: int) -> tuple[int, int] | None:
+    """A thread's policy and priority; None: it has ended."""
+    try:
+        return os.sched_getscheduler(id), os.sched_getparam(id).sched_priority
+    except ProcessLookupError:
+        return None
+
+
+def _schedule(id: int, policy: int, priority: int) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it has ended
+        os.sched_setscheduler(id, policy, os.sched_param(priority))

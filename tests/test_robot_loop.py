@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -271,3 +273,39 @@ def test_what_a_server_must_say() -> None:
 def test_what_is_no_configuration(config: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=next(iter(config)) + "|no such"):
         LoopConfig(**config)
+
+
+def may_have_priority() -> bool:
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(20))
+    except PermissionError:
+        return False
+    os.sched_setscheduler(0, *before)
+    return True
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="real-time priorities are Linux's")
+def test_the_keeper_of_time_comes_first_and_nobody_stays_first_after_it() -> None:
+    """One of normal priority that holds the interpreter's lock would keep it waiting for as long as
+    it is not given a processor."""
+    if not may_have_priority():
+        pytest.skip("no real-time priority is permitted here (ulimit -r)")
+
+    def all_threads() -> dict[str, int]:
+        found = {}
+        for thread in threading.enumerate():
+            found[thread.name] = os.sched_getparam(thread.native_id or 0).sched_priority
+        return found
+
+    with connected(Circle()) as client:
+        assert set(all_threads().values()) == {0}
+        going = Going(Arm(), client, instruction="go")
+        until(lambda: going.state() == "running")
+        during = all_threads()
+        keeper = during.pop(next(name for name in during if "_run" in name))
+        assert (keeper, during["policy client"], during["observations"]) == (20, 10, 10)
+        assert during["ticks"] == during["MainThread"] == 10
+        going.loop.end()
+        assert going.ended().reason == "asked"
+        assert set(all_threads().values()) == {0}
