@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from ego_ops.errors import UserError
 from workflows import cluster
 
 # For the processes that tests start, which import the tests' pipelines.
@@ -40,9 +39,6 @@ def ray_cluster() -> Iterator[None]:
     cluster.hush()
     import ray
 
-    try:
-        cluster.start(None, 4)
-    except UserError:  # Ray allows 30 s, too few on a busy machine that never read its files before
-        cluster.start(None, 4)
+    cluster.start(None, 4)
     yield
     ray.shutdown()

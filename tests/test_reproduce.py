@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import math
@@ -103,6 +104,14 @@ def test_what_cannot_be_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "reproduce.json").write_text(json.dumps(flags))
     with pytest.raises(UserError, match="was begun with --clips 3, not 5: use another --out"):
         reproduce.run(config(out=tmp_path, clips=5, seeds="1"))
+
+
+def test_a_folder_takes_more_seeds_and_no_other_flags(tmp_path: Path) -> None:
+    config = reproduce.ReproduceConfig(out=tmp_path, seeds="0..2")
+    reproduce._bind(config)
+    reproduce._bind(dataclasses.replace(config, seeds="0..5", workers=1))
+    with pytest.raises(UserError, match="was begun with --episodes 50, not 40"):
+        reproduce._bind(dataclasses.replace(config, episodes=40))
 
 
 @pytest.mark.usefixtures("ray_cluster")

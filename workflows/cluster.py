@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ego_ops.errors import UserError
 
@@ -156,21 +156,29 @@ def start(address: str | None, cpus: int) -> None:
         # Threads that wait for each other by spinning make torch ten times slower where something
         # else has the core: simulators beside a policy, a browser beside a training run.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        try:
-            ray.init(address="local", num_cpus=max(4, cpus), include_dashboard=False, **quiet)
-        except Exception as error:  # of no kind of its own
-            if "timed out during startup" not in str(error):
-                raise
-            raise UserError(
-                "Ray did not start on this machine in 30 s, which is too busy or short of memory: "
-                "run the same command again when it is less so"
-            ) from error
+        _start_here(max(4, cpus), quiet)
         return
     _probe(address)
     try:
         ray.init(address=address, **quiet)
     except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         raise UserError(f"--address {address}: cannot join Ray: {line(error)}") from error
+
+
+def _start_here(cpus: int, quiet: Mapping[str, Any]) -> None:
+    import ray
+
+    for _ in range(2):  # a machine that had to read Ray's files has them at hand the second time
+        try:
+            ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
+            return
+        except Exception as error:  # of no kind of its own
+            if "timed out during startup" not in str(error):
+                raise
+    raise UserError(
+        "Ray did not start on this machine in 30 s, nor when tried again: it is too busy or short "
+        "of memory: run the same command again when it is less so"
+    )
 
 
 def _probe(address: str) -> None:

@@ -40,6 +40,8 @@ _HEAD = "reproduce.json"
 _FREE = ("out", "device", "workers", "address")
 """Flags that may differ when the command is run again: results do not depend on them, except in
 the last bits on another device."""
+_GROWS = ("seeds",)
+"""May differ too: a seed's policies are the same whatever other seeds there are."""
 _PICTURE_SEED = 7
 
 
@@ -61,7 +63,8 @@ class ReproduceConfig:
     demonstrations: int = 150
     """Of each task, by the script."""
     seeds: str = "0..2"
-    """Seeds of training, as 0..2 or 0,3: each is a whole repetition, from random weights on."""
+    """Seeds of training, as 0..2 or 0,3: each is a whole repetition, from random weights on. When
+    the command is run again there may be more of them, and only those are new."""
     pretrain_steps: int = 1500
     """Steps of `pi0_tiny` on the clips."""
     finetune_steps: int = 3000
@@ -146,7 +149,8 @@ def _check(config: ReproduceConfig) -> list[int]:
 
 def _bind(config: ReproduceConfig) -> None:
     """Keep the flags beside the results, or see that they are those that are there."""
-    wanted = {name: value for name, value in asdict(config).items() if name not in _FREE}
+    free = (*_FREE, *_GROWS)
+    wanted = {name: value for name, value in asdict(config).items() if name not in free}
     wanted = json.loads(json.dumps(wanted))
     path = config.out / _HEAD
     if not path.exists():
