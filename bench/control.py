@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from robot.client import Client, ClientConfig
 from robot.limits import Limits
 from robot.loop import Loop, LoopConfig, Tick
-from robot.loop_clock import Clock, undisturbed
+from robot.loop_clock import Clock, first, undisturbed
 from robot.plan import JOINS
 from robot.policy import Answer, PolicyError, Request
 from robot.robot import Kind, Observation
@@ -167,7 +167,7 @@ def server() -> Iterator[int]:
 def bare(seconds: float) -> dict[str, Any]:
     """A loop that does nothing."""
     clock, late = Clock(1 / RATE), []
-    with undisturbed():
+    with undisturbed(), first():
         for _ in range(round(seconds * RATE)):
             due = clock.wait()
             late.append(time.monotonic() - due)

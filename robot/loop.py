@@ -23,7 +23,7 @@ from ego_ops.errors import UserError
 from robot.chunk import difference
 from robot.client import Client
 from robot.loop_asker import Asker, meaning, offered
-from robot.loop_clock import Clock, undisturbed
+from robot.loop_clock import Clock, first, undisturbed
 from robot.loop_config import Ended, Floats, LoopConfig, Reason, State, Tick
 from robot.loop_teller import Teller
 from robot.plan import Plan
@@ -92,16 +92,18 @@ class Loop:
         self._ready()
         teller = Teller(self._listener) if self._listener else None
         self._tell = teller.tell if teller else lambda tick: None
-        self._asker.start()
-        try:
-            with undisturbed():
-                self._clock = Clock(self._period)
-                reason, message = self._go(seconds)
-        finally:
-            self._robot.hold()
-            self._asker.close()
-            if teller:
-                teller.close()
+        # The first request has a deadline: it is made after the collection, not kept waiting by it.
+        with undisturbed():
+            self._asker.start()
+            try:
+                with first():
+                    self._clock = Clock(self._period)
+                    reason, message = self._go(seconds)
+            finally:
+                self._robot.hold()
+                self._asker.close()
+                if teller:
+                    teller.close()
         _LOG.info("ended: %s: %s", reason, message)
         missed = self._clock.missed
         return Ended(reason, message, self._ticks, missed, self._dropped)

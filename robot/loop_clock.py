@@ -67,21 +67,22 @@ def _sleep_until(then: float) -> None:
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """Have other threads give way soon, and the garbage collector leave alone what there is."""
+    """Have other threads give way soon, and the garbage collector leave alone what there is.
+
+    To enter it takes as long as one whole collection, in which no other thread runs."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(_SWITCH_S)
     gc.collect()
     gc.freeze()
     try:
-        with _first():
-            yield
+        yield
     finally:
         gc.unfreeze()
         sys.setswitchinterval(before)
 
 
 @contextlib.contextmanager
-def _first() -> Iterator[None]:
+def first() -> Iterator[None]:
     """Run this thread, and after it the process' other ones, not those that they start, before all
     without a real-time priority, where that is to be had (Linux) and permitted (`ulimit -r`).
 

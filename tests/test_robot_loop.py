@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
@@ -97,6 +98,22 @@ def test_rtc_says_what_is_being_done() -> None:
         np.testing.assert_allclose(request.prefix[1], policy.steps(HOME)[1], atol=1e-4)
         assert 10 <= len(request.prefix) < 30
         assert 3 <= request.delay <= len(request.prefix), "0.1 s and more, at 20 actions a second"
+
+
+def test_a_process_that_holds_much_is_not_late_with_the_first_request() -> None:
+    """The garbage collector goes through it all before there is a deadline, which it would pass."""
+    policy = Circle(seconds=0.15)
+    gc.disable()
+    much = [[] for _ in range(10_000_000)]
+    gc.enable()
+    with connected(policy) as client:
+        began = time.monotonic()
+        gc.collect()
+        collection = time.monotonic() - began
+        ended = Going(Arm(), client, 1.0, every_s=0.3, stale_s=0.3 + collection / 2).ended()
+    del much
+    assert ended.reason == "time"
+    assert [request.fresh for request in policy.requests[:2]] == [True, False]
 
 
 def test_holds_and_goes_on_and_gives_up() -> None:
