@@ -7,7 +7,10 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
+
+from ego_ops.errors import UserError
 
 
 def in_processes(calls: Sequence[tuple[Any, ...]], at_once: int) -> Iterator[tuple[int, Any]]:
@@ -18,7 +21,7 @@ def in_processes(calls: Sequence[tuple[Any, ...]], at_once: int) -> Iterator[tup
     waited for. If this process is killed, they end with it.
 
     Raises:
-        BrokenProcessPool: a process died.
+        UserError: a process died.
     """
     spawn = multiprocessing.get_context("spawn")
     before = set(multiprocessing.active_children())
@@ -27,10 +30,15 @@ def in_processes(calls: Sequence[tuple[Any, ...]], at_once: int) -> Iterator[tup
             jobs = {pool.submit(*call): number for number, call in enumerate(calls)}
             for job in as_completed(jobs):
                 yield jobs[job], job.result()
-        except BaseException:
+        except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
             for child in set(multiprocessing.active_children()) - before:
                 child.terminate()
+            if isinstance(error, BrokenProcessPool):
+                raise UserError(
+                    f"one of {max(min(at_once, len(calls)), 1)} processes died, as if killed: the "
+                    "machine may be short of memory; try again with fewer --workers"
+                ) from None
             raise
 
 

@@ -103,7 +103,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def over_runs(values: Sequence[float], level: float = LEVEL) -> Estimate:
     """Mean of a figure over runs that differ by their seed, with Student's interval (Biometrika
-    6:1, 1908), in which that of many runs would lie. Of one run the interval is not known: not a number."""
+    6:1, 1908), in which that of many runs would lie. Of one run it is not known: not a number."""
     found = np.asarray(values, np.float64)
     mean, count = float(found.mean()), len(found)
     if count < 2:

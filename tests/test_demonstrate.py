@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,16 @@ def test_shards_have_the_way_of_the_gripper(tmp_path):
         now, then = found.states[step], found.states[step + 1]
         axes = np.stack([now[3:6], now[6:9], np.cross(now[3:6], now[6:9])], axis=-1)
         np.testing.assert_allclose(window.actions[0, :3], axes.T @ (then[:3] - now[:3]), atol=1e-5)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_more_than_enough_of_one_task_is_not_for_another(tmp_path, capsys):
+    config = DemonstrateConfig(out=str(tmp_path / "shards"), format="shards", quiet=True)
+    run(replace(config, tasks=(TASK,), episodes=2))
+    run(replace(config, tasks=(TASK, "carrot_on_plate"), episodes=1))
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("2 demonstrations of 1 tasks")
+    assert said[1].startswith("3 demonstrations of 2 tasks")
 
 
 @pytest.mark.parametrize(

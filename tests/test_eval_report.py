@@ -194,6 +194,15 @@ def test_what_cannot_be_reported_is_one_line(tmp_path):
         report.write_report(str(tmp_path), str(tmp_path / "file" / "page.html"))
 
 
+def test_names_with_brackets_are_no_markup(tmp_path):
+    rows = [result(seed=k, policy="runs/[b]", task="a [bold] one", suite="[red]") for k in (0, 1)]
+    results.commit(str(tmp_path), rows)
+    text = io.StringIO()
+    report.show(results.table(str(tmp_path)), Console(file=text, width=100))
+    for name in ("[b]", "a [bold] one", "[red], version 1"):
+        assert name in text.getvalue()
+
+
 def test_terminal_says_the_same(tmp_path):
     results.commit(str(tmp_path), [*solved(10, 20, task="lift"), *solved(40, 40, task="stack")])
     text = io.StringIO()

@@ -187,7 +187,8 @@ def test_flags_that_make_no_sense_end_in_one_line(tmp_path):
         ("suite", "tabel"): "there is no suite tabel: did you mean tabletop?",
         ("suite", "tests.points:None"): "suite tests.points:None: cannot load it",
         ("tasks", ("nier",)): "suite points has no task nier: did you mean near?",
-        ("seeds", "4..1"): "--seeds 4..1: 4..1 are no seeds from 0 upwards",
+        ("seeds", "4..1"): "--seeds 4..1: 4..1 are no seeds from 0 to ",
+        ("seeds", "9223372036854775808"): "9223372036854775808 are no seeds from 0 to ",
         ("seeds", "a"): "--seeds a: give 0..4",
         ("seeds", ""): "--seeds : give 0..4",
         ("seeds", "0..9999999999"): "--seeds 0..9999999999: more than 1000000 seeds",
@@ -204,6 +205,8 @@ def test_flags_that_make_no_sense_end_in_one_line(tmp_path):
         with pytest.raises(UserError) as caught:
             evaluate.run(replace(config, **dict([change])))
         assert words in str(caught.value)
+    with pytest.raises(UserError, match="--ensemble asks the policy at every step: --replan 4"):
+        evaluate.run(replace(config, ensemble=0.01, replan=4))
     for names in ({"suites": POINTS, "policies": ","}, {"suites": "", "policies": "random"}):
         with pytest.raises(UserError, match=r"no (policies|suites) are named"):
             sweep.run(SweepConfig(**names, out=str(tmp_path)))

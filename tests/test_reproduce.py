@@ -6,7 +6,9 @@ import dataclasses
 import importlib.util
 import json
 import math
+import os
 import re
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,8 @@ import ray
 from scipy import stats
 
 from ego_ops.errors import UserError
+from ego_ops.processes import in_processes
+from ego_ops.storage import store
 from sim_eval import results, statistics
 from sim_eval.episode import ENVIRONMENT_ERROR, FAILURE, SUCCESS
 from tests.eval_rows import result
@@ -114,6 +118,23 @@ def test_a_folder_takes_more_seeds_and_no_other_flags(tmp_path: Path) -> None:
         reproduce._bind(dataclasses.replace(config, episodes=40))
 
 
+def test_one_at_a_time_works_in_a_folder(tmp_path: Path) -> None:
+    with (
+        store(str(tmp_path)).lock("lock", "held"),
+        pytest.raises(UserError, match="another reproduce works there now"),
+    ):
+        reproduce.run(reproduce.ReproduceConfig(out=tmp_path))
+
+
+def die(_: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_dies_is_one_line() -> None:
+    with pytest.raises(UserError, match="processes died, as if killed"):
+        list(in_processes([(die, 1), (die, 2)], 2))
+
+
 @pytest.mark.usefixtures("ray_cluster")
 def test_the_whole_of_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     if importlib.util.find_spec("mujoco") is None:
@@ -146,5 +167,10 @@ def test_the_whole_of_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> N
     assert "| from scratch | " in page
     assert re.search(r"^\| (selected|left out) \| [123] \| \d", page, re.MULTILINE)
     assert (config.out / "reproduction.png").stat().st_size > 1000
+    # What else is in the folder, as after a sweep over more seeds, is not counted.
+    evaluation = str(config.out / "evaluation")
+    digests = set(results.table(evaluation)["policy_digest"].to_pylist())
+    rows = [result(seed=9, outcome=SUCCESS, digest=digest) for digest in digests]
+    results.commit(evaluation, rows)
     assert reproduce.run(config) == found
     assert "nothing left to do" in capfd.readouterr().out

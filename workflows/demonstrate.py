@@ -77,7 +77,8 @@ def run(config: DemonstrateConfig) -> None:
     suite = suites.get(config.suite)
     tasks = _tasks(config, suite)
     with _sink(config, suite) as sink, cluster.interruptible(config.out):
-        left = sum(config.episodes - count for count in _counts(sink, suite, tasks).values())
+        there = _counts(sink, suite, tasks).values()
+        left = sum(max(0, config.episodes - count) for count in there)
         if left > 0:
             cpus = config.workers or cluster.cores()
             stays = f"what is recorded in {config.out}"
@@ -88,7 +89,8 @@ def run(config: DemonstrateConfig) -> None:
                     left -= 1
                     if not config.quiet:
                         print(f"{found.task} {found.seed}: recorded, {left} left", flush=True)
-        print(f"{len(sink.done)} demonstrations of {len(tasks)} tasks in {config.out}")
+        total = _counts(sink, suite, tasks).total()
+        print(f"{total} demonstrations of {len(tasks)} tasks in {config.out}")
 
 
 def _tasks(config: DemonstrateConfig, suite: Suite) -> list[str]:

@@ -20,6 +20,7 @@ from workflows import flags
 
 _LONGEST_S = 86400
 _MOST_SEEDS = 1_000_000
+_LAST_SEED = 2**63 - 1  # results keep them as 64-bit integers
 
 
 @dataclass(frozen=True)
@@ -151,8 +152,8 @@ def parse_seeds(text: str) -> list[int]:
             begin, end = int(first), int(last) if dots else int(first)
         except ValueError as error:
             raise UserError(f"--seeds {text}: give 0..4, or 0,3,7..9") from error
-        if begin < 0 or end < begin:
-            raise UserError(f"--seeds {text}: {part.strip()} are no seeds from 0 upwards")
+        if begin < 0 or end < begin or end > _LAST_SEED:
+            raise UserError(f"--seeds {text}: {part.strip()} are no seeds from 0 to {_LAST_SEED}")
         if end - begin >= _MOST_SEEDS:  # a slip that would fill the memory
             raise UserError(f"--seeds {text}: more than {_MOST_SEEDS} seeds")
         seeds |= dict.fromkeys(range(begin, end + 1))
@@ -183,7 +184,8 @@ def _episodes(options: Options, suite: Suite, policy: Named, seeds: Sequence[int
             f"suite {suite.name} has seeds 0 to {suite.seeds - 1}: give "
             f"--episodes {suite.seeds} or fewer, or --seeds"
         )
-    settings = Settings(options.replan or suite.replan, options.ensemble)
+    replan = 1 if options.ensemble is not None else options.replan or suite.replan
+    settings = Settings(replan, options.ensemble)
     return [
         Episode(policy.digest, suite.name, suite.version, task, seed, settings)
         for task in suite.tasks
@@ -204,6 +206,10 @@ def _check(options: Options) -> None:
         given = getattr(options, name)
         if given is not None and not (math.isfinite(given) and given >= 0):
             raise UserError(f"--{name.replace('_', '-')} {given}: must be 0 or more")
+    if options.ensemble is not None and (options.replan or 1) != 1:
+        raise UserError(
+            f"--ensemble asks the policy at every step: --replan {options.replan} cannot be with it"
+        )
     if not 0 < options.step_timeout <= _LONGEST_S:
         raise UserError(
             f"--step-timeout {options.step_timeout:g}: must be more than 0 and at most {_LONGEST_S}"

@@ -16,10 +16,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from ego_ops.errors import UserError
 from ego_ops.quality_select import Tally
+from ego_ops.storage import store
 from sim_eval import policies, results, suites
 from workflows import (
     curate,
@@ -33,7 +37,7 @@ from workflows import (
     sweep,
 )
 from workflows.duration import duration
-from workflows.evaluate_plan import parse_seeds
+from workflows.evaluate_plan import parse_seeds, plans
 from workflows.reproduce_findings import Findings, Run, find
 
 _HEAD = "reproduce.json"
@@ -103,11 +107,17 @@ def run(config: ReproduceConfig) -> Findings:
     """Do what is left of all steps, and write what was found.
 
     Raises:
-        UserError: a step failed, or `out` holds a reproduction with other flags.
+        UserError: a step failed, `out` holds a reproduction with other flags, or another process
+            works there.
     """
     seeds = _check(config)
+    with store(str(config.out)).lock("lock", "another reproduce works there now"):
+        _bind(config)
+        return _steps(config, seeds)
+
+
+def _steps(config: ReproduceConfig, seeds: list[int]) -> Findings:
     begun = time.monotonic()
-    _bind(config)
     _say(f"[1/6] rendering {config.clips} first-person clips of the tasks")
     _render(config)
     _say("[2/6] extracting the trajectories of what is moved")
@@ -116,19 +126,21 @@ def run(config: ReproduceConfig) -> Findings:
     chosen = _curate(config)
     _say("[4/6] demonstrating the tasks by the suite's script")
     _demonstrate(config)
-    plans = list(reproduce_train.plans(seeds, chosen.total("ok"), chosen.total("selected")))
-    _say(f"[5/6] training {len(plans)} policies")
-    folders = reproduce_train.trained(config, plans)
+    arms = list(reproduce_train.plans(seeds, chosen.total("ok"), chosen.total("selected")))
+    _say(f"[5/6] training {len(arms)} policies")
+    folders = reproduce_train.trained(config, arms)
     _say("[6/6] evaluating them on the same episodes")
-    digests = _evaluate(config, folders)
-    made = zip(plans, folders, digests, strict=True)
-    runs = [Run(plan.arm, plan.seed, folder, digest) for plan, folder, digest in made]
-    found = find(runs, results.table(str(config.out / "evaluation")))
+    played = _evaluate(config, folders)
+    made = zip(arms, folders, played.digests, strict=True)
+    runs = [Run(one.arm, one.seed, folder, digest) for one, folder, digest in made]
+    found = find(runs, played.rows)
     truth = config.out / "clips/truth"
     missed = reproduce_truth.missed(config.shards, truth, config.selection)
     path = reproduce_page.write(config.out, found, missed, _numbers(config, chosen))
     print(reproduce_page.table(found))
     print(f"{duration(time.monotonic() - begun)} in all; the whole is in {path}")
+    if played.errors:  # what was judged is counted, but it is not all that was asked for
+        raise UserError(played.errors)
     return found
 
 
@@ -152,13 +164,12 @@ def _bind(config: ReproduceConfig) -> None:
     free = (*_FREE, *_GROWS)
     wanted = {name: value for name, value in asdict(config).items() if name not in free}
     wanted = json.loads(json.dumps(wanted))
-    path = config.out / _HEAD
+    path, where = config.out / _HEAD, store(str(config.out))
     if not path.exists():
-        config.out.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(wanted, indent=1) + "\n")
+        where.write(_HEAD, (json.dumps(wanted, indent=1) + "\n").encode())
         return
     try:
-        there = dict(json.loads(path.read_text()))
+        there = dict(json.loads(where.read(_HEAD)))
     except (ValueError, TypeError) as error:
         raise UserError(f"{path}: damaged; use another --out") from error
     for name, value in wanted.items():
@@ -224,21 +235,44 @@ def _demonstrate(config: ReproduceConfig) -> None:
     )
 
 
-def _evaluate(config: ReproduceConfig, folders: Sequence[Path]) -> list[str]:
-    """Play the episodes. The policies' digests."""
+class _Evaluated(NamedTuple):
+    """What came of the episodes."""
+
+    digests: list[str]
+    """Of the policies."""
+    rows: pa.Table
+    """Of `sim_eval.results`, those that were asked for."""
+    errors: str
+    """One line about those that ended in errors, or ""."""
+
+
+def _evaluate(config: ReproduceConfig, folders: Sequence[Path]) -> _Evaluated:
+    """Play the episodes."""
+    out = str(config.out / "evaluation")
     options = sweep.SweepConfig(
         tasks=config.tasks,
         episodes=config.episodes,
         replan=config.replan,
         device=config.device,
         workers=config.workers,
-        out=str(config.out / "evaluation"),
+        out=out,
         address=config.address,
         suites=config.suite,
         policies=",".join(map(str, folders)),
     )
-    sweep.run(options)
-    return [policies.named(str(folder), options.compute).digest for folder in folders]
+    errors = ""
+    try:
+        sweep.run(options)
+    except UserError as error:
+        errors = str(error)
+    digests = [policies.named(str(folder), options.compute).digest for folder in folders]
+    todo, _, _ = plans(options, [config.suite], [str(folder) for folder in folders])
+    everything = results.table(out)
+    wanted = pa.array(episode.id for plan in todo for episode in plan.episodes)
+    rows = everything.filter(pc.is_in(everything["episode"], wanted))
+    if errors and not rows:
+        raise UserError(errors)
+    return _Evaluated(digests, rows, errors)
 
 
 def _numbers(config: ReproduceConfig, chosen: Tally) -> dict[str, Any]:

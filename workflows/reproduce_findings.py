@@ -84,7 +84,7 @@ def find(runs: Sequence[Run], rows: pa.Table) -> Findings:
     """Count.
 
     Args:
-        rows: of `sim_eval.results`, with the episodes of all runs.
+        rows: of `sim_eval.results`, of the episodes that are asked for, of all runs.
 
     Raises:
         UserError: a run has no episodes, or no validation.

@@ -118,8 +118,9 @@ def _text(out: Path, found: Findings, missed: Sequence[Missed], numbers: Mapping
 Each policy was fine-tuned on {flags["demonstrations"]} demonstrations of each task, from random
 weights or from a pre-training on the clips, and so with each seed. All were
 evaluated on the same episodes, of which none was demonstrated. Intervals are Student's, over seeds:
-where the mean over many would lie. McNemar's test takes the trained policies as given, so that a small p
-with an interval across zero says that these runs differ, not that this way of training does.
+where the mean over many would lie. McNemar's test takes the trained policies as given, so that a
+small p with an interval across zero says that these runs differ, not that this way of training
+does.
 The error of actions is the normalised one on demonstrations that were held out; less is better.
 
 Of {counts["clips"]} clips rendered, {counts["ok"]} gave a trajectory and {counts["selected"]} were

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from sim_eval import statistics
@@ -33,7 +34,7 @@ def show(rows: pa.Table, console: Console | None = None) -> None:
 
 def _table(entries: list[Entry]) -> Table:
     suite = entries[0].suite
-    table = Table(title=f"{suite.name}, version {suite.version}", title_justify="left")
+    table = Table(title=escape(f"{suite.name}, version {suite.version}"), title_justify="left")
     table.add_column("policy" if len(entries) > 1 else "task", overflow="fold")
     heads = ("success", "95 % interval", "solved", "median", "errors")
     for name in heads:
@@ -42,12 +43,12 @@ def _table(entries: list[Entry]) -> Table:
         for name, task in entries[0].tasks.items():
             solved = f"{sum(task.solved.values())}/{len(task.solved)}"
             rate = words.percent(task.rate.value)
-            table.add_row(name, rate, words.interval(task.rate), solved, "", "")
+            table.add_row(escape(name), rate, words.interval(task.rate), solved, "", "")
         table.add_section()
     for entry in entries:
         time = statistics.quartiles(entry.times)
         table.add_row(
-            entry.policy,
+            escape(entry.policy),
             words.percent(entry.mean),
             words.interval(entry.pooled),
             f"{entry.successes}/{entry.episodes}",
